@@ -1,0 +1,1 @@
+"""A small newsroom that shows wagtail_live at work."""

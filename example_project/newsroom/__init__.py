@@ -1,0 +1,1 @@
+"""The newsroom: its content types, its classic pages and its demo content."""
