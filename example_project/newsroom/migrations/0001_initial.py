@@ -1,3 +1,5 @@
+# ruff: noqa: RUF012 - generated; it runs on every supported Wagtail, so it names no newer one
+
 import django.db.models.deletion
 import django.utils.timezone
 import modelcluster.contrib.taggit

@@ -1,0 +1,1 @@
+"""The demo content: own words and pictures, the same on every machine."""
