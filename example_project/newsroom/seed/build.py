@@ -193,7 +193,9 @@ class _Builder:
                 pictures.picture(key, scene, palette),
                 f"Illustration: {scene}, in the colours of {palette}",
             )
-            image.get_renditions("fill-800x450", "fill-320x180", "width-1200")
+            # The sizes that the API names, made now rather than by the first reader.
+            sizes = ["width-1200"] if kind == "illustration" else ["fill-800x450", "fill-320x180"]
+            image.get_renditions(*sizes)
             self.ids[kind, key] = image.pk
         return self.ids[kind, key]
 

@@ -68,10 +68,10 @@ def _mix(one: Colour, other: Colour, share: float) -> Colour:
 
 
 def _gradient(top: Colour, bottom: Colour, size: tuple[int, int] = SIZE) -> Image.Image:
-    strip = Image.new("RGB", (1, 64))
-    for y in range(64):
-        strip.putpixel((0, y), _mix(top, bottom, y / 63))
-    return strip.resize(size, Image.Resampling.BICUBIC)
+    strip = Image.new("RGB", (1, size[1]))
+    for y in range(size[1]):
+        strip.putpixel((0, y), _mix(top, bottom, y / (size[1] - 1)))
+    return strip.resize(size, Image.Resampling.NEAREST)
 
 
 def _jpeg(image: Image.Image) -> bytes:

@@ -9,7 +9,9 @@ from django.utils.html import escape
 
 PICTURE = re.compile(r"\[(?P<caption>.+)\]\((?P<picture>\w+ \w+)\)")
 
-Lookup = Callable[[str, str], int]  # a kind ("author", "notice", "picture") and a key give an id
+Lookup = Callable[
+    [str, str], int
+]  # a kind ("author", "notice", "illustration") and a key give an id
 
 
 def stream(name: str, text: str, lookup: Lookup) -> list[dict[str, Any]]:
@@ -37,6 +39,6 @@ def _block(part: str, lookup: Lookup) -> dict[str, Any]:
     if mark == "!":
         return {"type": "notice", "value": lookup("notice", rest)}
     if found := PICTURE.fullmatch(part):
-        image = lookup("picture", found["picture"])
+        image = lookup("illustration", found["picture"])
         return {"type": "picture", "value": {"image": image, "caption": found["caption"]}}
     return paragraph(re.sub(r"\*([^*]+)\*", r"<i>\1</i>", escape(part).replace("\n", " ")))
