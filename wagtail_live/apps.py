@@ -8,3 +8,8 @@ class WagtailLiveConfig(AppConfig):
     name = "wagtail_live"
     verbose_name = _("Wagtail live content")
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from wagtail_live import checks, signal_handlers  # noqa: F401, PLC0415  # needs the models
+
+        signal_handlers.connect()

@@ -2,4 +2,8 @@
 
 from __future__ import annotations
 
-websocket_urlpatterns: list = []
+from django.urls import path
+
+from wagtail_live.websocket import live_socket
+
+websocket_urlpatterns = [path("websocket", live_socket)]

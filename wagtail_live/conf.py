@@ -1,0 +1,107 @@
+"""
+The settings, typed, read through on every access; the only reader of ``django.conf``.
+
+Each field's default is the setting's default; ``WAGTAIL_LIVE_`` and the field's name in capitals
+is the setting's name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, cast
+
+from django.conf import settings as django_settings
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
+
+from wagtail_live.exceptions import LiveConfigurationError
+
+if TYPE_CHECKING:
+    from wagtail.api.v2.router import WagtailAPIRouter
+
+PREFIX = "WAGTAIL_LIVE_"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a site may set, with what it gets when it does not."""
+
+    api_router: str = ""
+    policy: str = "wagtail_live.policy.Policy"
+    allowed_origins: tuple[str, ...] = ()
+    websocket_url: str = ""
+    channel_layer: str = "default"
+    poll_seconds: float = 1.0
+    retention_hours: float = 24.0
+    heartbeat_seconds: float = 30.0
+    max_subscriptions: int = 50
+    max_message_bytes: int = 65_536
+    max_buffer_bytes: int = 1_048_576
+    max_batch: int = 100
+    database_threads: int = 4
+
+    def __getattribute__(self, name: str) -> Any:
+        default = super().__getattribute__(name)
+        if name.startswith("_"):
+            return default
+        return getattr(django_settings, PREFIX + name.upper(), default)
+
+
+settings = Settings()
+NAMES = frozenset(PREFIX + field.name.upper() for field in fields(Settings))
+
+
+def unknown_settings() -> list[str]:
+    """Return the names in the project's settings that look like ours and are not."""
+    return sorted(
+        name for name in dir(django_settings) if name.startswith(PREFIX) and name not in NAMES
+    )
+
+
+def api_router() -> WagtailAPIRouter:
+    """Return the project's API v2 router, or raise ``LiveConfigurationError``."""
+    path = settings.api_router
+    if not path:
+        raise LiveConfigurationError(
+            "WAGTAIL_LIVE_API_ROUTER is not set. Give it the dotted path of your project's "
+            'WagtailAPIRouter, for example "mysite.api.api_router".'
+        )
+    try:
+        return cast("WagtailAPIRouter", import_string(path))
+    except ImportError as error:
+        raise LiveConfigurationError(
+            f"WAGTAIL_LIVE_API_ROUTER names {path!r}, which could not be imported: {error}."
+        ) from error
+
+
+def policy() -> Any:
+    """Return the policy's class, or raise ``LiveConfigurationError``."""
+    try:
+        return import_string(settings.policy)
+    except ImportError as error:
+        raise LiveConfigurationError(
+            f"WAGTAIL_LIVE_POLICY names {settings.policy!r}, which could not be imported: {error}."
+        ) from error
+
+
+def secrets() -> list[str]:
+    """Return the secrets that cursors are sealed with: the newest first."""
+    return [django_settings.SECRET_KEY, *django_settings.SECRET_KEY_FALLBACKS]
+
+
+def page_label() -> str:
+    """Return the label of the base page model in lower case (``wagtailcore.page``)."""
+    return str(getattr(django_settings, "WAGTAIL_PAGE_MODEL", "wagtailcore.Page")).lower()
+
+
+def session_cookie() -> tuple[str, str]:
+    """Return the name of the session cookie and the module that reads it."""
+    return django_settings.SESSION_COOKIE_NAME, django_settings.SESSION_ENGINE
+
+
+def is_configured(name: str) -> bool:
+    """Return whether Django's settings can be read and hold ``name``."""
+    try:
+        return hasattr(django_settings, name)
+    except ImproperlyConfigured:
+        return False

@@ -1,0 +1,128 @@
+"""The vocabulary of the flow: frozen values without behaviour of their own. Knows no Django."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Kind(StrEnum):
+    """What an entry says happened."""
+
+    SAVE = "save"  #: the object, a child of it or its many-to-many relations were written
+    DELETE = "delete"  #: the object and, for a page, its whole subtree are gone
+    ACCESS = "access"  #: who may see the object and what lies below it has changed
+    SITE = "site"  #: a site or a locale changed: addresses and trees of everything may differ
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A place in the log: a dense number, and the uuid (hex) of the entry that has it."""
+
+    number: int
+    uuid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One row of the log. ``was`` holds the visibility before the change, never content."""
+
+    position: Position
+    kind: Kind
+    model: str
+    object_id: str
+    was: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What is followed: a collection, its query parameters in canonical order, perhaps one item."""
+
+    collection: str
+    parameters: tuple[tuple[str, str], ...] = ()
+    item: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Audience:
+    """
+    The asker, reduced to what the answer depends on. Equal audiences share one evaluation.
+
+    The defaults are the public. ``extra`` is for a site's own policy: any hashable values with a
+    stable ``repr``, sorted where they come from a set.
+    """
+
+    site: int | None = None
+    authenticated: bool = False
+    superuser: bool = False
+    groups: tuple[int, ...] = ()
+    passed_pages: tuple[int, ...] = ()
+    passed_collections: tuple[int, ...] = ()
+    extra: tuple[Hashable, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """
+    What a run of entries may have touched, by model label (``newsroom.articlepage``).
+
+    ``changed``: keys to look at. ``compare``: labels whose live queries must be compared as a
+    whole. ``renew``: labels whose live queries start again from a fresh snapshot.
+    """
+
+    before: Position
+    last: Position
+    changed: Mapping[str, frozenset[Hashable]] = field(default_factory=dict)
+    compare: frozenset[str] = frozenset()
+    renew: frozenset[str] = frozenset()
+
+    def merge(self, later: Batch) -> Batch:
+        """Return one batch that says what this one and the ``later`` one say together."""
+        changed = dict(self.changed)
+        for label, keys in later.changed.items():
+            changed[label] = changed.get(label, frozenset()) | keys
+        return Batch(
+            before=self.before,
+            last=later.last,
+            changed=changed,
+            compare=self.compare | later.compare,
+            renew=self.renew | later.renew,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The base of a live query: every key it holds, the rows of its first page as JSON text."""
+
+    held: frozenset[Hashable]
+    rows: tuple[tuple[Hashable, str], ...]
+    anchors: frozenset[Hashable] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """
+    What a live query holds now of the keys that were asked about.
+
+    ``rows``: JSON text by key. ``held`` is None when only the asked keys were looked at, else all
+    keys the query holds. ``anchors``: keys the rows lean on (a detail's parent). ``too_many``:
+    more rows than one change may carry; they are left out, and a fresh snapshot is due.
+    """
+
+    asked: frozenset[Hashable]
+    rows: Mapping[Hashable, str]
+    held: frozenset[Hashable] | None = None
+    anchors: frozenset[Hashable] = frozenset()
+    too_many: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """What a returning client missed: rows as JSON text, keys that left, and up to where."""
+
+    created: Mapping[Hashable, str]
+    updated: Mapping[Hashable, str]
+    left: frozenset[Hashable]
+    last: Position

@@ -1,0 +1,65 @@
+"""What can go wrong, as sentences. The class's docstring is its default message; ``code`` is on the wire."""
+
+from __future__ import annotations
+
+from django.core.exceptions import ImproperlyConfigured
+
+
+class LiveError(Exception):
+    """The server met a problem that is not yours. Try again in a moment."""
+
+    code = "INTERNAL_ERROR"
+
+    def __init__(self, message: str = "") -> None:
+        self.message = message or " ".join((type(self).__doc__ or "").split())
+        super().__init__(self.message)
+
+
+class InvalidPayload(LiveError):
+    """The message could not be read. Send one JSON object in a text frame, with a "type"."""
+
+    code = "INVALID_PAYLOAD"
+
+
+class UnknownType(LiveError):
+    """There is no message of this type. Send subscribe, unsubscribe, ping or pong."""
+
+    code = "UNKNOWN_TYPE"
+
+
+class Forbidden(LiveError):
+    """This collection or object does not exist, or is not for you. Check its name and id, or sign in."""
+
+    code = "FORBIDDEN"
+
+
+class InvalidQuery(LiveError):
+    """The query could not be followed. Use the parameters that the API endpoint itself accepts."""
+
+    code = "INVALID_QUERY"
+
+
+class TooManySubscriptions(LiveError):
+    """This connection follows as much as it may. Unsubscribe from something first."""
+
+    code = "TOO_MANY_SUBSCRIPTIONS"
+
+
+class ServiceUnavailable(LiveError):
+    """The content could not be read just now. Subscribe again in a few seconds."""
+
+    code = "SERVICE_UNAVAILABLE"
+
+
+class BadCursor(LiveError):
+    """The cursor does not prove what you have. A fresh snapshot follows."""
+
+    code = "BAD_CURSOR"
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__()
+
+
+class LiveConfigurationError(ImproperlyConfigured):
+    """A ``WAGTAIL_LIVE_*`` setting is missing or wrong."""

@@ -1,0 +1,250 @@
+"""
+Live queries and their followers: told what changed, asks nothing, encodes once, writes to all.
+
+Pure: it does no I/O of its own (an outbox does), knows neither the database nor the loop.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from dataclasses import dataclass
+
+from wagtail_live import protocol
+from wagtail_live.events import Answer, Audience, Batch, Missed, Position, Query, Snapshot
+from wagtail_live.exceptions import LiveError
+from wagtail_live.outbox import Outbox
+
+#: Query parameters that name another page: when that page changes, the whole answer may.
+ANCHORS = ("ancestor_of", "child_of", "descendant_of", "translation_of")
+
+
+@dataclass(frozen=True, slots=True)
+class Follower:
+    """One subscription of one client."""
+
+    outbox: Outbox
+    uid: str | None
+    event: protocol.Event | None
+    ended: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What to look up for a live query: these keys, or everything (``compare``, ``renew``)."""
+
+    keys: frozenset[Hashable]
+    compare: bool = False
+    renew: bool = False
+
+
+class LiveQuery:
+    """
+    (collection, query, audience): the unit of evaluation. Any number of followers share it.
+
+    ``held`` is "before": every key that some follower may have. It only ever errs on the side of
+    too many, so that a ``delete`` may repeat but is never missed.
+    """
+
+    def __init__(self, query: Query, audience: Audience, label: str, tree: str) -> None:
+        """``label``: the model whose changes matter; ``tree``: the label that all pages have."""
+        self.query = query
+        self.audience = audience
+        self.label = label
+        self.tree = tree
+        self.held: set[Hashable] = set()
+        self.anchors: frozenset[Hashable] = frozenset()
+        self.followers: dict[tuple[str | None, protocol.Event | None], set[Follower]] = defaultdict(
+            set
+        )
+        self._names = _named_pages(query)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.followers.values()))
+
+    def __iter__(self) -> Iterator[Follower]:
+        for group in self.followers.values():
+            yield from group
+
+    def add(self, follower: Follower) -> None:
+        self.followers[follower.uid, follower.event].add(follower)
+
+    def discard(self, follower: Follower) -> None:
+        group = self.followers.get((follower.uid, follower.event))
+        if group is not None:
+            group.discard(follower)
+            if not group:
+                del self.followers[follower.uid, follower.event]
+
+    def question(self, batch: Batch) -> Question | None:
+        """Return what ``batch`` makes worth looking up, or None when it cannot touch this query."""
+        if self.label in batch.renew:
+            return Question(frozenset(), renew=True)
+        keys = batch.changed.get(self.label, frozenset())
+        if self.label in batch.compare or self._leans_on(batch):
+            return Question(keys, compare=True)
+        if self.query.item is not None:
+            own: frozenset[Hashable] = frozenset({self.query.item})
+            keys = own if self.anchors & batch.changed.get(self.tree, frozenset()) else keys & own
+        return Question(keys) if keys else None
+
+    def _leans_on(self, batch: Batch) -> bool:
+        if not self._names:
+            return False
+        touched = batch.changed.get(self.tree, frozenset())
+        return bool(touched) and ("root" in self._names or bool(self._names & touched))
+
+    def settle(self, answer: Answer, cursor: str) -> None:
+        """Send what ``answer`` changes to every follower; the last frame carries ``cursor``."""
+        created = [row for key, row in answer.rows.items() if key not in self.held]
+        updated = [row for key, row in answer.rows.items() if key in self.held]
+        left = self.left(answer)
+        self.held.difference_update(left)
+        self.held.update(answer.rows)
+        if answer.rows:
+            self.anchors = answer.anchors
+        frames = _changes(created, updated, left)
+        for (uid, event), group in self.followers.items():
+            texts = _frames(frames, uid, event, cursor)
+            for follower in group:
+                for text in texts:
+                    follower.outbox.write(text)
+
+    def left(self, answer: Answer) -> set[Hashable]:
+        """Return the keys that the query held and, by ``answer``, holds no more."""
+        if answer.held is None:
+            return (self.held & answer.asked) - answer.rows.keys()
+        return self.held - answer.held
+
+    def resume(self, follower: Follower, missed: Missed, cursor: str) -> None:
+        """Give a follower that came back what it missed, and count it in."""
+        self.held.update(missed.created, missed.updated)
+        follower.outbox.write(protocol.subscription("resume", uid=follower.uid))
+        frames = _changes(missed.created.values(), missed.updated.values(), missed.left)
+        for text in _frames(frames, follower.uid, follower.event, cursor):
+            follower.outbox.write(text)
+        self.add(follower)
+
+    def renew(self, snapshot: Snapshot, reason: str, cursor: str) -> None:
+        """Give every follower a fresh base."""
+        self.rebase(snapshot)
+        for (uid, event), group in self.followers.items():
+            frame = self.base(snapshot, uid, event, cursor, reset=reason)
+            for follower in group:
+                follower.outbox.write(frame)
+
+    def rebase(self, snapshot: Snapshot) -> None:
+        """Take ``snapshot`` as what followers have from now on."""
+        self.held = set(snapshot.held)
+        self.anchors = snapshot.anchors
+
+    def base(
+        self,
+        snapshot: Snapshot,
+        uid: str | None,
+        event: protocol.Event | None,
+        cursor: str,
+        reset: str | None = None,
+    ) -> str:
+        """Return the ``init`` frame of ``snapshot``."""
+        rows = [row for _, row in snapshot.rows]
+        if event is not None:
+            return protocol.subscription("init", uid=uid, cursor=cursor, reset=reset)
+        if self.query.item is not None:
+            data = rows[0] if rows else "null"
+            return protocol.subscription("init", uid=uid, data=data, cursor=cursor, reset=reset)
+        return protocol.subscription(
+            "init",
+            uid=uid,
+            data=_array(rows),
+            cursor=cursor,
+            reset=reset,
+            total_count=len(snapshot.held),
+        )
+
+    def end(self, problem: LiveError) -> None:
+        """Tell every follower that this live query cannot go on."""
+        for (uid, _), group in list(self.followers.items()):
+            frame = protocol.error("subscription", problem, uid)
+            for follower in list(group):
+                follower.outbox.write(frame)
+                follower.ended()
+        self.followers.clear()
+
+
+class Hub:
+    """The live queries of this process, found by what they follow and by what can touch them."""
+
+    def __init__(self) -> None:
+        self._queries: dict[tuple[Query, Audience], LiveQuery] = {}
+        self._by_label: dict[str, set[LiveQuery]] = defaultdict(set)
+        self.position = Position(0, "")
+
+    def __len__(self) -> int:
+        return len(self._queries)
+
+    def __iter__(self) -> Iterator[LiveQuery]:
+        return iter(list(self._queries.values()))
+
+    def get(self, query: Query, audience: Audience) -> LiveQuery | None:
+        return self._queries.get((query, audience))
+
+    def add(self, live_query: LiveQuery) -> None:
+        self._queries[live_query.query, live_query.audience] = live_query
+        self._by_label[live_query.label].add(live_query)
+
+    def remove(self, live_query: LiveQuery) -> None:
+        self._queries.pop((live_query.query, live_query.audience), None)
+        group = self._by_label.get(live_query.label)
+        if group is not None:
+            group.discard(live_query)
+            if not group:
+                del self._by_label[live_query.label]
+
+    def touched(self, batch: Batch) -> list[LiveQuery]:
+        """Return the live queries that ``batch`` may touch."""
+        labels = {*batch.changed, *batch.compare, *batch.renew}
+        return [
+            live_query
+            for label in labels & self._by_label.keys()
+            for live_query in self._by_label[label]
+            if live_query.question(batch) is not None
+        ]
+
+
+def _changes(
+    created: Iterable[str], updated: Iterable[str], left: Iterable[Hashable]
+) -> list[tuple[str, str]]:
+    """Return (event, data as JSON text) for what there is."""
+    frames = [
+        ("delete", protocol.dumps(sorted(left, key=_natural))),
+        ("create", _array(created)),
+        ("update", _array(updated)),
+    ]
+    return [(event, data) for event, data in frames if data != "[]"]
+
+
+def _frames(
+    changes: list[tuple[str, str]], uid: str | None, wanted: protocol.Event | None, cursor: str
+) -> list[str]:
+    """Return the frames of one change. Only the last has the cursor: before it not all is there."""
+    chosen = [change for change in changes if wanted is None or change[0] == wanted]
+    return [
+        protocol.subscription(
+            event, uid=uid, data=data, cursor=cursor if index == len(chosen) else None
+        )
+        for index, (event, data) in enumerate(chosen, start=1)
+    ]
+
+
+def _natural(key: Hashable) -> tuple[int, int, str]:
+    return (0, key, "") if isinstance(key, int) else (1, 0, str(key))
+
+
+def _array(rows: Iterable[str]) -> str:
+    return "[" + ",".join(rows) + "]"
+
+
+def _named_pages(query: Query) -> frozenset[Hashable]:
+    values = {value for name, value in query.parameters if name in ANCHORS}
+    return frozenset(int(value) if value.isdecimal() else value for value in values)

@@ -1,0 +1,292 @@
+"""
+The log: append in the caller's transaction, number after commit, read in order, prune.
+
+Autoincrement order is not commit order, so entries are inserted without a position. After commit a
+short transaction under the head's lock gives dense positions to all visible unnumbered entries;
+whoever comes first does it, a writer or any process's relay. The only module that touches the
+log's models.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any, ClassVar
+from weakref import WeakSet, WeakValueDictionary
+
+from django.db import connections, router, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import Case, F, Model, QuerySet, Subquery, Value, When
+from django.db.models.functions import JSONObject
+from django.utils import timezone
+
+from wagtail_live import bell
+from wagtail_live.conf import settings
+from wagtail_live.events import Entry, Kind, Position
+from wagtail_live.exceptions import BadCursor
+from wagtail_live.models import Entry as EntryRow
+from wagtail_live.models import Head
+
+logger = logging.getLogger("wagtail_live")
+
+READ_LIMIT = 500
+#: After this long an announced save has ended, whatever became of its process.
+UNSETTLED_SECONDS = 30
+
+
+class Was(Subquery):
+    """The columns of a row as they are before the save, looked up by the insert itself."""
+
+    # The columns are those of the subquery's own table, not of the row that is inserted.
+    contains_column_references = False
+
+    def __init__(self, rows: QuerySet[Any], *columns: str) -> None:
+        was = JSONObject(**{column: F(column) for column in columns})
+        super().__init__(rows.order_by().values(was=was)[:1])
+
+
+class _Ring:
+    """
+    What runs after commit. Registered per entry, so a savepoint that rolls back drops both; the
+    first of a transaction to run does the work for all.
+    """
+
+    pending: ClassVar[WeakSet[BaseDatabaseWrapper]] = WeakSet()
+
+    def __init__(self, connection: BaseDatabaseWrapper) -> None:
+        self.connection = connection
+        self.pending.add(connection)
+
+    def __call__(self) -> None:
+        if self.connection in self.pending:
+            self.pending.discard(self.connection)
+            number_and_ring(wait=False)
+
+
+_Key = tuple[int, Kind, str, str]
+_appended: WeakValueDictionary[_Key, _Ring] = WeakValueDictionary()
+
+
+def database() -> str:
+    """Return the alias of the database that holds the log."""
+    return router.db_for_write(EntryRow)
+
+
+def append(
+    kind: Kind,
+    model: type[Model],
+    object_id: object = "",
+    *,
+    was: Mapping[str, Any] | Was | None = None,
+    using: str | None = None,
+) -> None:
+    """
+    Append one entry in the current transaction of ``using``; number and ring after its commit.
+
+    A second entry about the same object in the same transaction is not written. When the change is
+    in another database than the log, the entry follows its commit.
+    """
+    log_database = database()
+    if using is not None and using != log_database:
+        transaction.on_commit(
+            lambda: append(kind, model, object_id, was=was), using=using, robust=True
+        )
+        return
+    label = model._meta.label_lower
+    connection = connections[log_database]
+    # What was before is said once: a later entry that knows more than an earlier one is written.
+    key = (id(connection), kind, label, f"{object_id}")
+    if was is not None:
+        key = (id(connection), kind, label, f"{object_id} was")
+    if any(_is_appended(connection, (*key[:3], name)) for name in {key[3], f"{object_id} was"}):
+        return
+    EntryRow.objects.using(log_database).create(
+        kind=kind, model=label, object_id=str(object_id), was=was
+    )
+    ring = _Ring(connection)
+    if connection.in_atomic_block:
+        _appended[key] = ring
+    transaction.on_commit(ring, using=log_database, robust=True)
+
+
+def announce(
+    kind: Kind,
+    model: type[Model],
+    object_id: object = "",
+    *,
+    was: Mapping[str, Any] | Was | None = None,
+) -> int:
+    """
+    Note a save that is about to happen outside any transaction; return what ``settle`` takes.
+
+    Should the process die between the save and ``settle``, the entry counts after
+    ``UNSETTLED_SECONDS``: nothing that was saved is lost.
+    """
+    row = EntryRow.objects.using(database()).create(
+        kind=kind,
+        model=model._meta.label_lower,
+        object_id=str(object_id),
+        was=was,
+        settled=False,
+    )
+    return int(row.pk)
+
+
+def settle(announced: int, object_id: object) -> None:
+    """The announced save has happened: number its entry and ring."""
+    try:
+        EntryRow.objects.using(database()).filter(pk=announced).update(
+            object_id=str(object_id), settled=True
+        )
+    except Exception:
+        logger.exception("an entry was not settled; it counts in %d s", UNSETTLED_SECONDS)
+        return
+    number_and_ring(wait=False)
+
+
+def number_and_ring(*, wait: bool) -> None:
+    """Number what is committed and ring the bell. Never raises: polling makes up for a failure."""
+    try:
+        number(wait=wait)
+    except Exception:
+        logger.exception("entries were not numbered; a relay will do it")
+    try:
+        bell.ring()
+    except Exception:
+        logger.exception("the bell was not rung; polling goes on")
+
+
+def number(*, wait: bool = True) -> int:
+    """
+    Give positions to all committed entries that have none; return how many.
+
+    With ``wait`` False it gives up when somebody else holds the head, where the database can
+    tell: they or a relay will number what this writer appended.
+    """
+    using = database()
+    with transaction.atomic(using=using):
+        head = _lock_head(using, wait=wait)
+        if head is None:
+            return 0
+        rows = list(_unnumbered(using).order_by("pk").values_list("pk", "uuid")[:READ_LIMIT])
+        if not rows:
+            return 0
+        positions = {pk: head.position + index for index, (pk, _) in enumerate(rows, start=1)}
+        _write_positions(using, positions)
+        Head.objects.using(using).filter(pk=1).update(
+            position=head.position + len(rows), uuid=rows[-1][1]
+        )
+        return len(rows)
+
+
+def has_unnumbered() -> bool:
+    """Return whether committed entries wait for a position."""
+    return _unnumbered(database()).exists()
+
+
+def head() -> Position:
+    """Return the position of the newest numbered entry."""
+    found = Head.objects.using(database()).filter(pk=1).values_list("position", "uuid").first()
+    if found is None:
+        row, _ = Head.objects.using(database()).get_or_create(pk=1)
+        found = row.position, row.uuid
+    return Position(found[0], found[1].hex)
+
+
+def read(after: int, *, limit: int = READ_LIMIT) -> list[Entry]:
+    """Return the entries after position ``after``, in order, at most ``limit``."""
+    rows = (
+        EntryRow.objects.using(database()).filter(position__gt=after).order_by("position")[:limit]
+    )
+    return [
+        Entry(
+            position=Position(row.position, row.uuid.hex),
+            kind=Kind(row.kind),
+            model=row.model,
+            object_id=row.object_id,
+            was=row.was,
+        )
+        for row in rows
+    ]
+
+
+def prove(position: Position) -> None:
+    """Raise ``BadCursor`` unless the log still holds, or ends at, exactly ``position``."""
+    using = database()
+    found = Head.objects.using(using).filter(pk=1).first()
+    if found is None or position.number > found.position:
+        raise BadCursor("unknown")
+    if position.number == found.position:
+        uuid = found.uuid
+    elif position.number < found.floor:
+        raise BadCursor("expired")
+    elif position.number == found.floor:
+        uuid = found.floor_uuid
+    else:
+        rows = EntryRow.objects.using(using).filter(position=position.number)
+        uuid = rows.values_list("uuid", flat=True).first()
+    if uuid is None or uuid.hex != position.uuid:
+        raise BadCursor("unknown")
+
+
+def prune(*, older_than: timedelta | None = None) -> int:
+    """Delete entries older than the retention time and move the floor; return how many."""
+    using = database()
+    limit = timezone.now() - (older_than or timedelta(hours=settings.retention_hours))
+    with transaction.atomic(using=using):
+        if _lock_head(using, wait=False) is None:
+            return 0
+        newest = (
+            EntryRow.objects.using(using)
+            .filter(position__isnull=False, created_at__lt=limit)
+            .order_by("-position")
+            .first()
+        )
+        if newest is None:
+            return 0
+        Head.objects.using(using).filter(pk=1).update(floor=newest.position, floor_uuid=newest.uuid)
+        rows = EntryRow.objects.using(using).filter(position__lte=newest.position)
+        return rows.delete()[0]
+
+
+def _is_appended(connection: Any, key: _Key) -> bool:
+    ring = _appended.get(key)
+    # The callback stands in this list for as long as the row stands in this transaction.
+    return ring is not None and any(
+        callback is ring for _, callback, _ in reversed(connection.run_on_commit)
+    )
+
+
+def _unnumbered(using: str) -> QuerySet[EntryRow]:
+    rows = EntryRow.objects.using(using).filter(position__isnull=True)
+    overdue = timezone.now() - timedelta(seconds=UNSETTLED_SECONDS)
+    return rows.filter(settled=True) | rows.filter(created_at__lt=overdue)
+
+
+def _lock_head(using: str, *, wait: bool) -> Head | None:
+    """Lock the head's row until the transaction ends; None when it is locked and ``wait`` is False."""
+    heads = Head.objects.using(using)
+    features = connections[using].features
+    if not features.has_select_for_update:
+        # SQLite: the first statement must write, or the transaction cannot become a writer later.
+        heads.filter(pk=1).update(position=F("position"))
+        locked = heads.filter(pk=1).first()
+    else:
+        skip = not wait and features.has_select_for_update_skip_locked
+        locked = heads.select_for_update(skip_locked=skip).filter(pk=1).first()
+        if locked is None and skip and heads.filter(pk=1).exists():
+            return None
+    return locked or heads.get_or_create(pk=1)[0]
+
+
+def _write_positions(using: str, positions: Mapping[int, int]) -> None:
+    rows = EntryRow.objects.using(using)
+    if len(positions) == 1:
+        [(pk, position)] = positions.items()
+        rows.filter(pk=pk).update(position=position, settled=True)
+        return
+    cases: Sequence[When] = [When(pk=pk, then=Value(at)) for pk, at in positions.items()]
+    rows.filter(pk__in=positions).update(
+        position=Case(*cases, output_field=EntryRow._meta.get_field("position")), settled=True
+    )

@@ -1,0 +1,127 @@
+"""
+What a returning client missed: the gap in the log, seen with the rights of now.
+
+All or nothing: either the whole gap or ``BadCursor``, and a fresh snapshot. The process may never
+have held this live query before, so "before" is what the entries say of each object's visibility.
+Blocking: call it through ``database.run``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping
+from typing import Any
+
+from django.apps import apps
+
+from wagtail_live import impact, log
+from wagtail_live.content import base_model, page_labels, page_model
+from wagtail_live.events import Entry, Kind, Missed, Position
+from wagtail_live.exceptions import BadCursor
+from wagtail_live.hub import LiveQuery
+from wagtail_live.representation import Representation
+
+
+def missed(
+    representation: Representation, live_query: LiveQuery, position: Position, *, limit: int
+) -> Missed:
+    """
+    Return what changed for ``live_query`` after ``position``.
+
+    Raises ``BadCursor`` when the log cannot prove the position any more, or when a snapshot is
+    shorter than the gap.
+    """
+    log.prove(position)
+    entries = _read_all(position)
+    log.prove(position)  # pruning may have come in between
+    if not entries:
+        return Missed({}, {}, frozenset(), position)
+    batch = impact.batch(entries, position)
+    question = live_query.question(batch)
+    if question is None:
+        return Missed({}, {}, frozenset(), batch.last)
+    if question.renew:
+        raise BadCursor("renewed")
+    keys, hidden = question.keys, frozenset[Hashable]()
+    if question.compare:
+        if live_query.label not in batch.compare:
+            raise BadCursor("query_changed")
+        if live_query.label not in page_labels():
+            raise BadCursor("access_changed")
+        touched, hidden = _access_changes(representation, entries)
+        keys |= touched
+    answer = representation.answer(keys, compare=False, known=frozenset(), limit=limit)
+    if answer.too_many:
+        raise BadCursor("too_many")
+    known = _visible_before(representation, live_query, entries)
+    return Missed(
+        created={key: row for key, row in answer.rows.items() if not known.get(key, True)},
+        updated={key: row for key, row in answer.rows.items() if known.get(key, True)},
+        left=frozenset(
+            key for key in keys - answer.rows.keys() if known.get(key, False) or key in hidden
+        )
+        & _asked(live_query, keys),
+        last=batch.last,
+    )
+
+
+def _read_all(position: Position) -> list[Entry]:
+    entries: list[Entry] = []
+    after = position.number
+    while found := log.read(after):
+        entries += found
+        after = found[-1].position.number
+    return entries
+
+
+def _asked(live_query: LiveQuery, keys: frozenset[Hashable]) -> frozenset[Hashable]:
+    item = live_query.query.item
+    return keys if item is None else keys & {item}
+
+
+def _visible_before(
+    representation: Representation, live_query: LiveQuery, entries: Iterable[Entry]
+) -> dict[Hashable, bool]:
+    """Return, by key, whether the audience could read an object before its first entry."""
+    root = base_model(apps.get_model(live_query.label))
+    to_python = root._meta.pk.to_python
+    known: dict[Hashable, bool] = {}
+    for entry in entries:
+        if entry.kind is Kind.SAVE:
+            said: list[tuple[Any, Any]] = [(entry.object_id, entry.was)]
+        elif entry.kind is Kind.DELETE and entry.was is not None:
+            said = [(gone["pk"], gone) for gone in entry.was["objects"]]
+        else:
+            continue
+        if not entry.object_id or base_model(apps.get_model(entry.model)) is not root:
+            continue
+        for key, was in said:
+            if to_python(key) not in known:
+                known[to_python(key)] = was is not None and representation.was_visible(
+                    entry.model, was
+                )
+    return known
+
+
+def _access_changes(
+    representation: Representation, entries: Iterable[Entry]
+) -> tuple[frozenset[Hashable], frozenset[Hashable]]:
+    """Return the keys of live pages whose restrictions changed, and of those seen before."""
+    touched: set[Hashable] = set()
+    seen: set[Hashable] = set()
+    for entry in entries:
+        if entry.kind is not Kind.ACCESS or entry.model not in page_labels():
+            continue
+        was: Mapping[str, Any] = entry.was or {}
+        below = representation.policy.trees_of([int(entry.object_id)])
+        if not below:
+            continue
+        pages = page_model()._base_manager.filter(impact.below(below), live=True)
+        keys = set(pages.values_list("pk", flat=True))
+        touched |= keys
+        if representation.policy.accepted(was, representation.audience):
+            others = representation.policy.hidden_trees(
+                representation.audience, ignoring=int(entry.object_id)
+            )
+            hidden = pages.filter(impact.below(others)) if others else pages.none()
+            seen |= keys - set(hidden.values_list("pk", flat=True))
+    return frozenset(touched), frozenset(seen)

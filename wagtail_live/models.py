@@ -1,0 +1,49 @@
+"""Columns only: the log and its head. ``log`` is the one that touches them."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+from django.db import models
+from django.utils import timezone
+
+
+class Entry(models.Model):
+    """
+    One change. Written in the transaction that makes the change; numbered after it committed.
+
+    ``model`` is a label, not a foreign key: an entry needs no look-up and outlives its content
+    type. ``was`` is the visibility before the change, never content. An entry that is not
+    ``settled`` was announced before its save outside a transaction, and the save has not ended.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    position = models.BigIntegerField(null=True, unique=True, editable=False)
+    uuid = models.UUIDField(default=uuid4, editable=False)
+    kind = models.CharField(max_length=10)
+    model = models.CharField(max_length=200)
+    object_id = models.CharField(max_length=255, blank=True)
+    was = models.JSONField(null=True)
+    settled = models.BooleanField(default=True)
+    created_at = models.DateTimeField(default=timezone.now, db_index=True)
+
+    def __str__(self) -> str:
+        return f"{self.position}: {self.kind} {self.model} {self.object_id}"
+
+
+class Head(models.Model):
+    """
+    The log's end and floor, in its only row. Whoever numbers entries holds its lock.
+
+    ``position`` and ``uuid`` are those of the newest numbered entry, ``floor`` and ``floor_uuid``
+    those of the newest pruned one; before the first, a random uuid.
+    """
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1)
+    position = models.BigIntegerField(default=0)
+    uuid = models.UUIDField(default=uuid4)
+    floor = models.BigIntegerField(default=0)
+    floor_uuid = models.UUIDField(default=uuid4)
+
+    def __str__(self) -> str:
+        return f"head at {self.position}, floor at {self.floor}"

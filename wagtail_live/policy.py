@@ -1,0 +1,181 @@
+"""
+May this audience see it, and which fields? Unknown means no. Knows no socket.
+
+Wagtail's own rules are the ceiling: what the API v2 endpoints show, less what
+``get_view_restrictions()`` hides (the API's queryset alone shows aliases of restricted pages), less
+what lies in restricted collections, less drafts. A site's policy, named by ``WAGTAIL_LIVE_POLICY``,
+subclasses ``Policy`` and narrows further.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import reduce
+from operator import or_
+from typing import Any
+
+from django.contrib.auth.models import AnonymousUser
+from django.db.models import Model, Q, QuerySet
+from django.http import HttpRequest
+from wagtail.models import (
+    BaseViewRestriction,
+    Collection,
+    CollectionViewRestriction,
+    DraftStateMixin,
+    PageViewRestriction,
+    Site,
+)
+
+from wagtail_live.content import page_model
+from wagtail_live.events import Audience
+
+
+class Policy:
+    """
+    The default policy: Wagtail's rules for readers. Stateless; every method may use the database.
+
+    Subclass it and call ``super()``: a policy may only take away.
+    """
+
+    def audience(self, request: HttpRequest) -> Audience:
+        """
+        Reduce the asker to what the answer depends on.
+
+        ``request`` is the HTTP request or the WebSocket's handshake as one, with ``user`` and
+        ``session`` set. A missing, anonymous or inactive user is the public. A policy that looks at
+        more than the default puts it into ``extra`` (``dataclasses.replace``).
+        """
+        site = Site.find_for_request(request)
+        user = getattr(request, "user", None) or AnonymousUser()
+        session: Mapping[str, Any] = getattr(request, "session", None) or {}
+        known = bool(user.is_authenticated and user.is_active)
+        return Audience(
+            site=site.pk if site else None,
+            authenticated=known,
+            superuser=known and bool(user.is_superuser),
+            groups=_numbers(user.groups.values_list("pk", flat=True)) if known else (),
+            passed_pages=_numbers(
+                session.get(PageViewRestriction.passed_view_restrictions_session_key, ())
+            ),
+            passed_collections=_numbers(
+                session.get(CollectionViewRestriction.passed_view_restrictions_session_key, ())
+            ),
+        )
+
+    def visible(self, queryset: QuerySet[Any], audience: Audience) -> QuerySet[Any]:
+        """Return the rows of ``queryset`` that ``audience`` may read, live ones only."""
+        model = queryset.model
+        if issubclass(model, page_model()):
+            hidden = self.hidden_trees(audience)
+            live = queryset.filter(live=True)
+            return live.exclude(_below(hidden)) if hidden else live
+        if issubclass(model, DraftStateMixin):
+            queryset = queryset.filter(live=True)
+        if _in_collection(model):
+            hidden_collections = self.hidden_collections(audience)
+            if hidden_collections:
+                queryset = queryset.exclude(collection__in=hidden_collections)
+        return queryset
+
+    def fields(self, model: type[Model], audience: Audience) -> frozenset[str] | None:
+        """
+        Return the names of the API fields of ``model`` that ``audience`` may read; None for all.
+
+        A field that may not be read cannot be asked for, filtered or ordered by.
+        """
+        return None
+
+    def was_visible(self, model: type[Model], was: Mapping[str, Any], audience: Audience) -> bool:
+        """
+        Return whether ``audience`` could read an object that had the visibility ``was``.
+
+        ``was`` is an entry's: ``live``, ``path``, ``collection`` as far as the model has them.
+        Asked when a client resumes, with the rights of now.
+        """
+        if not was.get("live", True):
+            return False
+        path = was.get("path")
+        if path is not None:
+            return not any(path.startswith(tree) for tree in self.hidden_trees(audience))
+        collection = was.get("collection")
+        return collection is None or collection not in self.hidden_collections(audience)
+
+    def hidden_trees(self, audience: Audience, *, ignoring: int | None = None) -> list[str]:
+        """
+        Return the tree paths of pages whose restriction ``audience`` does not pass.
+
+        Follows ``Page.get_view_restrictions()``: an alias has the restrictions of its source.
+        ``ignoring`` leaves the restrictions of that one page out.
+        """
+        restricted = _unaccepted(PageViewRestriction, "page_id", audience) - {ignoring}
+        return self.trees_of(restricted) if restricted else []
+
+    def trees_of(self, pages: Iterable[int]) -> list[str]:
+        """Return the tree paths of ``pages`` and of all their aliases."""
+        rows = page_model()._base_manager
+        found = dict(rows.filter(pk__in=pages).values_list("pk", "path"))
+        frontier = set(found)
+        while frontier:
+            aliases = dict(rows.filter(alias_of__in=frontier).values_list("pk", "path"))
+            frontier = aliases.keys() - found.keys()
+            found |= aliases
+        return sorted(found.values())
+
+    def accepted(self, was: Mapping[str, Any], audience: Audience) -> bool:
+        """Return whether ``audience`` passed a page restriction that ``was`` so: an entry's."""
+        passed = was.get("pk") in audience.passed_pages
+        return _accepts(was.get("type", ""), passed, was.get("groups", ()), audience)
+
+    def hidden_collections(self, audience: Audience) -> set[int]:
+        """Return the ids of collections restricted for ``audience``, those below included."""
+        restricted = _unaccepted(CollectionViewRestriction, "collection_id", audience)
+        if not restricted:
+            return set()
+        roots = Collection.objects.filter(pk__in=restricted).values_list("path", flat=True)
+        return set(Collection.objects.filter(_below(roots)).values_list("pk", flat=True))
+
+
+def _accepts(kind: str, passed: bool, groups: Iterable[int], audience: Audience) -> bool:
+    """Return what ``BaseViewRestriction.accept_request`` would, for an audience; unknown is no."""
+    match kind:
+        case BaseViewRestriction.NONE:
+            return True
+        case BaseViewRestriction.PASSWORD:
+            return passed
+        case BaseViewRestriction.LOGIN:
+            return audience.authenticated
+        case BaseViewRestriction.GROUPS:
+            return audience.superuser or not set(audience.groups).isdisjoint(groups)
+        case _:
+            return False
+
+
+def _unaccepted(model: type[Any], target: str, audience: Audience) -> set[int]:
+    """Return the ids of the pages or collections whose restrictions ``audience`` does not pass."""
+    passed = audience.passed_pages if model is PageViewRestriction else audience.passed_collections
+    groups: dict[int, set[int]] = {}
+    through = model.groups.through.objects.values_list(f"{model._meta.model_name}_id", "group_id")
+    rows = list(model.objects.values_list("pk", target, "restriction_type"))
+    if any(kind == BaseViewRestriction.GROUPS for _, _, kind in rows):
+        for restriction, group in through:
+            groups.setdefault(restriction, set()).add(group)
+    return {
+        of
+        for pk, of, kind in rows
+        if not _accepts(kind, pk in passed, groups.get(pk, ()), audience)
+    }
+
+
+def _below(paths: Iterable[str]) -> Q:
+    return reduce(or_, (Q(path__startswith=path) for path in paths))
+
+
+def _in_collection(model: type[Model]) -> bool:
+    return any(
+        field.name == "collection" and field.related_model is Collection
+        for field in model._meta.concrete_fields
+    )
+
+
+def _numbers(values: Iterable[Any]) -> tuple[int, ...]:
+    return tuple(sorted({value for value in values if type(value) is int}))

@@ -1,0 +1,143 @@
+"""
+What may be said on the wire: message types, events, close codes; values in, text out.
+
+The vocabulary is that of Directus's WebSocket messages, with ``cursor``, ``reset`` and ``resume``
+added. Does no I/O, knows no Django.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from wagtail_live.exceptions import InvalidPayload, LiveError, UnknownType
+
+Event = Literal["create", "update", "delete"]
+Uid = Annotated[str, Meta(max_length=200)] | int
+
+
+class CloseCode(IntEnum):
+    """Why the server closed the connection."""
+
+    GOING_AWAY = 1001  #: the server stops; connect again
+    TOO_LARGE = 1009  #: a message was longer than WAGTAIL_LIVE_MAX_MESSAGE_BYTES
+    INTERNAL = 1011  #: the server met a problem; connect again later
+    SILENT = 4408  #: nothing was heard for two heartbeats; connect again and resume
+    SLOW_CONSUMER = 4413  #: the client reads too slowly; connect again and resume
+
+
+class Subscribe(Struct, tag="subscribe", kw_only=True):
+    """Follow a collection, or one item of it."""
+
+    collection: Annotated[str, Meta(max_length=200)]
+    query: dict[str, Any] | str = {}
+    item: int | Annotated[str, Meta(max_length=200)] | UnsetType = UNSET
+    event: Event | UnsetType = UNSET
+    cursor: Annotated[str, Meta(max_length=500)] | UnsetType = UNSET
+    uid: Uid | UnsetType = UNSET
+
+
+class Unsubscribe(Struct, tag="unsubscribe", kw_only=True):
+    """Stop following ``uid``, or everything."""
+
+    uid: Uid | UnsetType = UNSET
+
+
+class Ping(Struct, tag="ping", kw_only=True):
+    """Are you there? Answered with ``pong``."""
+
+    uid: Uid | UnsetType = UNSET
+
+
+class Pong(Struct, tag="pong", kw_only=True):
+    """The answer to the server's ``ping``."""
+
+
+Message = Subscribe | Unsubscribe | Ping | Pong
+TYPES = tuple(str(kind.__struct_config__.tag) for kind in (Subscribe, Unsubscribe, Ping, Pong))
+
+_decoder = msgspec.json.Decoder(Message)
+
+
+class _Envelope(Struct):
+    type: Any = None
+    uid: Any = None
+
+
+_envelope_decoder = msgspec.json.Decoder(_Envelope)
+
+
+def decode(text: str) -> Message:
+    """Return the message in ``text``, or raise ``InvalidPayload`` or ``UnknownType``."""
+    try:
+        return _decoder.decode(text)
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError, ValueError) as error:
+        kind, _ = envelope(text)
+        if isinstance(kind, str) and kind not in TYPES:
+            raise UnknownType from None
+        if isinstance(error, msgspec.ValidationError) and isinstance(kind, str):
+            raise InvalidPayload(f"The {kind} message is not valid: {error}.") from None
+        raise InvalidPayload from None
+
+
+def envelope(text: str) -> tuple[str | None, str | int | None]:
+    """Return the type and uid of ``text`` as far as they can be read, for an error's answer."""
+    try:
+        found = _envelope_decoder.decode(text)
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError, ValueError):
+        return None, None
+    kind = found.type if isinstance(found.type, str) else None
+    uid = found.uid if isinstance(found.uid, str | int) else None
+    return kind, None if isinstance(uid, bool) else uid
+
+
+def dumps(value: object) -> str:
+    """Return ``value`` as JSON text."""
+    return msgspec.json.encode(value).decode()
+
+
+def subscription(
+    event: str,
+    *,
+    uid: str | None,
+    data: str | None = None,
+    cursor: str | None = None,
+    reset: str | None = None,
+    total_count: int | None = None,
+) -> str:
+    """Return a ``subscription`` frame; ``data`` is JSON text already, so rows are encoded once."""
+    parts = [f'{{"type":"subscription","event":"{event}"']
+    if reset is not None:
+        parts.append(f'"reset":{dumps(reset)}')
+    if data is not None:
+        parts.append(f'"data":{data}')
+    if total_count is not None:
+        parts.append(f'"meta":{{"total_count":{total_count}}}')
+    if uid is not None:
+        parts.append(f'"uid":{dumps(uid)}')
+    if cursor is not None:
+        parts.append(f'"cursor":"{cursor}"')
+    return ",".join(parts) + "}"
+
+
+def error(kind: str | None, problem: LiveError, uid: str | int | None = None) -> str:
+    """Return the error frame that answers a message of type ``kind``."""
+    frame: dict[str, object] = {
+        "type": kind if kind in TYPES or kind == "subscription" else "server",
+        "status": "error",
+        "error": {"code": problem.code, "message": problem.message},
+    }
+    if uid is not None:
+        frame["uid"] = uid
+    return dumps(frame)
+
+
+def pong(uid: str | int | UnsetType) -> str:
+    """Return the answer to a client's ``ping``."""
+    return dumps({"type": "pong"} if uid is UNSET else {"type": "pong", "uid": uid})
+
+
+PING = dumps({"type": "ping"})

@@ -1,0 +1,306 @@
+"""
+An object as the project's own API v2 gives it, for an audience.
+
+The router's endpoint is run as it runs for ``GET``: its queryset, its filters, its pagination, its
+serializer; only the asker is an audience instead of a person, and the policy narrows what it sees.
+Blocking: call it through ``database.run``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from django.apps import apps
+from django.contrib.auth.models import AnonymousUser, Group
+from django.core.exceptions import FieldError, PermissionDenied, ValidationError
+from django.db import DataError
+from django.db.models import Model, QuerySet
+from django.http import Http404, HttpRequest, QueryDict
+from rest_framework.exceptions import APIException
+from rest_framework.renderers import JSONRenderer
+from rest_framework.request import Request
+from wagtail.api.v2.utils import BadRequestError
+from wagtail.coreutils import get_dummy_request
+from wagtail.models import CollectionViewRestriction, PageViewRestriction, Site
+
+from wagtail_live import conf
+from wagtail_live.events import Answer, Audience, Query, Snapshot
+from wagtail_live.exceptions import Forbidden, InvalidQuery
+from wagtail_live.policy import Policy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from wagtail.api.v2.router import WagtailAPIRouter
+    from wagtail.api.v2.views import BaseAPIViewSet
+
+#: With more keys than this, comparing everything is cheaper than asking for each.
+KEYS_LIMIT = 500
+#: The endpoint's parameters that have no meaning for something that is followed.
+UNFOLLOWABLE = ("search", "search_operator", "format", "_")
+
+
+def parse(collection: str, query: Mapping[str, Any] | str, item: int | str | None) -> Query:
+    """
+    Return the canonical query of a ``subscribe``.
+
+    Raises ``Forbidden`` for an item that cannot be one, ``InvalidQuery`` for parameters that can
+    not be followed.
+    """
+    if isinstance(query, str):
+        pairs = [(name, value) for name, value in QueryDict(query.removeprefix("?")).items()]
+    else:
+        pairs = [(name, _text(name, value)) for name, value in query.items() if value is not None]
+    for name, _ in pairs:
+        if name in UNFOLLOWABLE:
+            raise InvalidQuery(f"{name!r} cannot be followed. Use filters instead.")
+    if item is not None:
+        try:
+            item = int(item)
+        except ValueError:
+            raise Forbidden from None
+    return Query(collection, tuple(sorted(pairs)), item)
+
+
+class Representation:
+    """What one query shows one audience, now."""
+
+    def __init__(self, query: Query, audience: Audience) -> None:
+        self.query = query
+        self.audience = audience
+        self.router = conf.api_router()
+        self.policy: Policy = conf.policy()()
+        endpoint = self.router._endpoints.get(query.collection)
+        if endpoint is None:
+            raise Forbidden
+        self.endpoint: type[BaseAPIViewSet] = endpoint
+
+    def label(self) -> str:
+        """Return the label of the model whose changes matter to the query."""
+        with _query_errors():
+            return str(self._view().get_queryset().model._meta.label_lower)
+
+    def snapshot(self) -> Snapshot:
+        """
+        Return the base: for a list its first page and all its keys, for an item the item.
+
+        Raises ``InvalidQuery`` or ``Forbidden``; an item that is not there or not for the audience
+        is ``Forbidden`` too.
+        """
+        if self.query.item is not None:
+            row, anchors = self._item()
+            if row is None:
+                raise Forbidden
+            return Snapshot(
+                frozenset({self.query.item}), ((self.query.item, row),), anchors=anchors
+            )
+        with _query_errors():
+            view = self._view()
+            queryset = self._filtered(view)
+            held = frozenset(queryset.order_by().values_list("pk", flat=True))
+            page = list(view.paginate_queryset(queryset))
+        rows = self._rows(view, page)
+        return Snapshot(held | rows.keys(), tuple(rows.items()))
+
+    def answer(
+        self,
+        keys: frozenset[Hashable],
+        *,
+        compare: bool,
+        known: frozenset[Hashable],
+        limit: int,
+    ) -> Answer:
+        """
+        Return which of ``keys`` the query holds now, as rows, at most ``limit``.
+
+        With ``compare`` all keys it holds are looked up, and those that are not ``known`` come as
+        rows too. A query that has become impossible (the page it names is gone) holds nothing.
+        """
+        if self.query.item is not None:
+            row, anchors = self._item()
+            rows = {self.query.item: row} if row is not None else {}
+            return Answer(frozenset({self.query.item}), rows, anchors=anchors)
+        try:
+            with _query_errors():
+                view = self._view()
+                queryset = self._filtered(view)
+        except (InvalidQuery, Forbidden):
+            return Answer(keys, {}, held=frozenset())
+        held = None
+        if compare or len(keys) > KEYS_LIMIT:
+            held = frozenset(queryset.order_by().values_list("pk", flat=True))
+            keys = (held - known) | (keys & held)
+            if len(keys) > limit:
+                return Answer(keys, {}, held=held, too_many=True)
+        rows = self._rows(view, queryset.filter(pk__in=keys)[: limit + 1]) if keys else {}
+        if len(rows) > limit:
+            return Answer(keys, {}, held=held, too_many=True)
+        return Answer(keys, rows, held=held)
+
+    def was_visible(self, label: str, was: Mapping[str, Any]) -> bool:
+        """Return whether the audience could read an object of the model that was so visible."""
+        return self.policy.was_visible(apps.get_model(label), was, self.audience)
+
+    def _view(self, action: str = "listing_view") -> BaseAPIViewSet:
+        site = Site.objects.filter(pk=self.audience.site).first()
+        http_request = _http_request(self.query, self.audience, site)
+        narrowed = _Narrowed(self.router, self.policy, self.audience)
+        http_request.wagtailapi_router = narrowed
+        view = narrowed.narrow(self.endpoint)()
+        view.request = Request(http_request)
+        view.request.user = http_request.user
+        view.action = action
+        view.format_kwarg = None
+        view.args = ()
+        view.kwargs = {} if self.query.item is None else {"pk": self.query.item}
+        view.check_permissions(view.request)
+        return view
+
+    def _filtered(self, view: BaseAPIViewSet) -> QuerySet[Any]:
+        queryset = view.get_queryset()
+        view.check_query_parameters(queryset)
+        view.get_serializer_class()
+        return view.filter_queryset(queryset)
+
+    def _item(self) -> tuple[str | None, frozenset[Hashable]]:
+        with _query_errors():
+            view = self._view("detail_view")
+            try:
+                instance = view.get_object()
+            except (Http404, OverflowError):
+                return None, frozenset()
+            serializer = view.get_serializer(instance)
+        data = serializer.data
+        return _json(data), _anchors(data)
+
+    def _rows(self, view: BaseAPIViewSet, objects: Iterable[Any]) -> dict[Hashable, str]:
+        instances = list(objects)
+        data = view.get_serializer(instances, many=True).data
+        return {instance.pk: _json(row) for instance, row in zip(instances, data, strict=True)}
+
+
+class _Narrowed:
+    """The project's router with every endpoint narrowed to what the policy lets the audience see."""
+
+    def __init__(self, router: WagtailAPIRouter, policy: Policy, audience: Audience) -> None:
+        self._router = router
+        self._policy = policy
+        self._audience = audience
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._router, name)
+
+    def get_model_endpoint(self, model: type[Model]) -> tuple[str, type[BaseAPIViewSet]] | None:
+        found = self._router.get_model_endpoint(model)
+        return found and (found[0], self.narrow(found[1]))
+
+    def narrow(self, endpoint: type[BaseAPIViewSet]) -> type[BaseAPIViewSet]:
+        policy, audience = self._policy, self._audience
+
+        def allowed(model: type[Model], fields: list[Any]) -> list[Any]:
+            names = policy.fields(model, audience)
+            return fields if names is None else [field for field in fields if field.name in names]
+
+        class Narrowed(endpoint):  # type: ignore[valid-type, misc]  # the base is the project's
+            def get_queryset(self) -> QuerySet[Any]:
+                return policy.visible(super().get_queryset(), audience)
+
+            @classmethod
+            def get_body_fields(cls, model: type[Model]) -> list[Any]:
+                return allowed(model, super().get_body_fields(model))
+
+            @classmethod
+            def get_meta_fields(cls, model: type[Model]) -> list[Any]:
+                return allowed(model, super().get_meta_fields(model))
+
+        if hasattr(endpoint, "get_base_queryset"):
+
+            def get_base_queryset(self: Any) -> QuerySet[Any]:
+                return policy.visible(super(Narrowed, self).get_base_queryset(), audience)
+
+            Narrowed.get_base_queryset = get_base_queryset
+        return Narrowed
+
+
+class _Asker(AnonymousUser):
+    """An audience where Wagtail and the serializers expect a user."""
+
+    def __init__(self, audience: Audience) -> None:
+        super().__init__()
+        self.is_superuser = audience.superuser
+        self.is_active = audience.authenticated
+        self._audience = audience
+
+    @property
+    def groups(self) -> QuerySet[Group]:
+        return Group.objects.filter(pk__in=self._audience.groups)
+
+    @property
+    def is_anonymous(self) -> bool:
+        return not self._audience.authenticated
+
+    @property
+    def is_authenticated(self) -> bool:
+        return self._audience.authenticated
+
+
+def _http_request(query: Query, audience: Audience, site: Site | None) -> HttpRequest:
+    request = get_dummy_request(site=site)
+    parameters = QueryDict(mutable=True)
+    parameters.update(dict(query.parameters))
+    request.GET = parameters
+    request.user = _Asker(audience)
+    request.session = {
+        PageViewRestriction.passed_view_restrictions_session_key: list(audience.passed_pages),
+        CollectionViewRestriction.passed_view_restrictions_session_key: list(
+            audience.passed_collections
+        ),
+    }
+    request._wagtail_site = site
+    return request
+
+
+@contextmanager
+def _query_errors() -> Iterator[None]:
+    """Say what the API endpoint would say about a query, as our errors."""
+    try:
+        yield
+    except BadRequestError as error:
+        raise InvalidQuery(_sentence(str(error))) from None
+    except (PermissionDenied, APIException):
+        raise Forbidden from None
+    except Http404:
+        raise InvalidQuery from None
+    except (ValidationError, FieldError, DataError, OverflowError, TypeError, ValueError):
+        # What the endpoint itself does not expect: a filter's value that its column cannot hold.
+        raise InvalidQuery from None
+
+
+def _sentence(words: str) -> str:
+    return f"The API refuses this query: {words.rstrip('.')}."
+
+
+def _text(name: str, value: Any) -> str:
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case str() | int() | float():
+            return str(value)
+        case list():
+            return ",".join(_text(name, part) for part in value)
+        case _:
+            raise InvalidQuery(
+                f"The parameter {name!r} must be a text, a number, a boolean or a list of those."
+            )
+
+
+def _json(data: Any) -> str:
+    return str(JSONRenderer().render(data), "utf-8")
+
+
+def _anchors(data: Mapping[str, Any]) -> frozenset[Hashable]:
+    meta: Mapping[str, Any] = data.get("meta") or {}
+    related = [meta.get(name) for name in ("parent", "alias_of")]
+    return frozenset(page["id"] for page in related if page and "id" in page)

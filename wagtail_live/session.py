@@ -1,0 +1,162 @@
+"""
+One client from hello to goodbye, whatever the transport: it hands in texts and takes frames.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+
+from django.core.handlers.asgi import ASGIRequest
+from msgspec import UNSET
+
+from wagtail_live import conf, database, handshake, protocol
+from wagtail_live.conf import settings
+from wagtail_live.events import Audience
+from wagtail_live.exceptions import InvalidPayload, LiveError, TooManySubscriptions
+from wagtail_live.hub import Follower
+from wagtail_live.outbox import Outbox
+from wagtail_live.protocol import CloseCode, Ping, Pong, Subscribe, Unsubscribe
+from wagtail_live.relay import Feed, Relay
+from wagtail_live.representation import parse
+
+logger = logging.getLogger("wagtail_live")
+
+
+@dataclass(slots=True, eq=False)
+class _Subscription:
+    follower: Follower
+    feed: Feed | None = None
+    joining: asyncio.Task[None] | None = None
+
+
+class Session:
+    """
+    The conversation with one client.
+
+    ``outbox`` takes the frames; ``hang_up`` ends the transport with a close code.
+    """
+
+    def __init__(
+        self,
+        request: ASGIRequest,
+        relay: Relay,
+        outbox: Outbox,
+        hang_up: Callable[[CloseCode], None],
+    ) -> None:
+        self._request = request
+        self._relay = relay
+        self._outbox = outbox
+        self._hang_up = hang_up
+        self._audience: asyncio.Task[Audience] | None = None
+        self._subscriptions: dict[Hashable, _Subscription] = {}
+        self._heard = True
+        self._heartbeat = self._next_heartbeat()
+
+    def receive(self, text: str | None) -> None:
+        """Take one message from the client; ``None`` is one that was no text."""
+        self._heard = True
+        if text is not None and len(text.encode(errors="replace")) > settings.max_message_bytes:
+            self._hang_up(CloseCode.TOO_LARGE)
+            return
+        try:
+            if text is None:
+                raise InvalidPayload
+            self._answer(protocol.decode(text))
+        except LiveError as problem:
+            kind, uid = protocol.envelope(text or "")
+            self._outbox.write(protocol.error(kind, problem, uid))
+
+    def close(self) -> None:
+        """The client has gone: let everything go."""
+        self._heartbeat.cancel()
+        self._outbox.close()
+        for key in list(self._subscriptions):
+            self._end(key)
+        if self._audience is not None:
+            self._audience.cancel()
+
+    def _answer(self, message: protocol.Message) -> None:
+        match message:
+            case Subscribe():
+                self._subscribe(message)
+            case Unsubscribe(uid=uid):
+                self._unsubscribe(None if uid is UNSET else str(uid))
+            case Ping(uid=uid):
+                self._outbox.write(protocol.pong(uid))
+            case Pong():
+                pass
+
+    def _subscribe(self, message: Subscribe) -> None:
+        uid = None if message.uid is UNSET else str(message.uid)
+        key: Hashable = object() if uid is None else uid
+        self._end(key)
+        if len(self._subscriptions) >= settings.max_subscriptions:
+            raise TooManySubscriptions
+        follower = Follower(
+            outbox=self._outbox,
+            uid=uid,
+            event=None if message.event is UNSET else message.event,
+            ended=lambda: self._end(key),
+        )
+        subscription = self._subscriptions[key] = _Subscription(follower)
+        subscription.joining = asyncio.create_task(self._join(key, subscription, message))
+
+    async def _join(self, key: Hashable, subscription: _Subscription, message: Subscribe) -> None:
+        try:
+            item = None if message.item is UNSET else message.item
+            query = parse(message.collection, message.query, item)
+            cursor = None if message.cursor is UNSET else message.cursor
+            audience = await self._identified()
+            subscription.feed = await self._relay.follow(
+                query, audience, subscription.follower, cursor
+            )
+        except LiveError as problem:
+            self._refuse(key, subscription, problem)
+        except Exception:
+            logger.exception("a subscription failed: %r", message)
+            self._refuse(key, subscription, LiveError())
+        finally:
+            subscription.joining = None
+
+    def _refuse(self, key: Hashable, subscription: _Subscription, problem: LiveError) -> None:
+        self._subscriptions.pop(key, None)
+        self._outbox.write(protocol.error("subscribe", problem, subscription.follower.uid))
+
+    def _unsubscribe(self, uid: str | None) -> None:
+        for key in list(self._subscriptions) if uid is None else [uid]:
+            self._end(key)
+        self._outbox.write(protocol.subscription("unsubscribe", uid=uid))
+
+    def _end(self, key: Hashable) -> None:
+        subscription = self._subscriptions.pop(key, None)
+        if subscription is None:
+            return
+        if subscription.joining is not None:
+            subscription.joining.cancel()
+        if subscription.feed is not None:
+            self._relay.leave(subscription.feed, subscription.follower)
+
+    async def _identified(self) -> Audience:
+        if self._audience is None:
+            self._audience = asyncio.create_task(database.run(self._identify))
+        return await asyncio.shield(self._audience)
+
+    def _identify(self) -> Audience:
+        handshake.identify(self._request)
+        audience: Audience = conf.policy()().audience(self._request)
+        return audience
+
+    def _next_heartbeat(self) -> asyncio.TimerHandle:
+        loop = asyncio.get_running_loop()
+        return loop.call_later(settings.heartbeat_seconds, self._beat)
+
+    def _beat(self) -> None:
+        if not self._heard:
+            self._hang_up(CloseCode.SILENT)
+            return
+        self._heard = False
+        self._outbox.write(protocol.PING)
+        self._heartbeat = self._next_heartbeat()

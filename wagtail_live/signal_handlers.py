@@ -1,0 +1,359 @@
+"""
+Hear every change of content and state it as an entry; nothing else.
+
+Wagtail's ``page_published`` and its like are not the source: they come after the save's own
+transaction, or for a page that is not live, or not at all (a page created live by code, an alias).
+The rows' own signals are: they come with the write, in its transaction. What is only bookkeeping
+(draft saves, locks, autosave) is recognised by the columns it writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from asgiref.local import Local
+from django.db import connections
+from django.db.models import Model, QuerySet
+from django.db.models.signals import m2m_changed, post_delete, post_save, pre_delete, pre_save
+from treebeard import mp_tree
+from wagtail.models import (
+    Collection,
+    CollectionViewRestriction,
+    DraftStateMixin,
+    Locale,
+    PageViewRestriction,
+    ReferenceIndex,
+    Site,
+)
+from wagtail.signals import post_page_move, pre_page_move
+
+from wagtail_live import log
+from wagtail_live.content import (
+    base_model,
+    content_models,
+    page_model,
+    parental_key,
+)
+from wagtail_live.events import Kind
+
+#: Columns that say something about editing, not about what a reader sees.
+BOOKKEEPING = frozenset(
+    {
+        "approved_schedule",
+        "draft_title",
+        "expire_at",
+        "go_live_at",
+        "has_unpublished_changes",
+        "last_published_at",
+        "latest_revision",
+        "latest_revision_created_at",
+        "latest_revision_id",
+        "live_revision",
+        "live_revision_id",
+        "locked",
+        "locked_at",
+        "locked_by",
+        "locked_by_id",
+        "numchild",
+        "wagtail_admin_comments",
+    }
+)
+
+#: Where pages were that are being moved by this thread or task: path by primary key.
+_moving = Local()
+
+
+def connect() -> None:
+    """Connect the receivers; called once, when all apps are ready."""
+    for model in content_models():
+        if parental_key(model) is not None:
+            _connect(model, {post_save: child_saved, post_delete: child_deleted})
+        else:
+            _connect(model, {pre_save: before_save, post_save: saved, pre_delete: before_delete})
+        for field in model._meta.many_to_many:
+            _connect(field.remote_field.through, {m2m_changed: relation_changed})
+    for restriction in (PageViewRestriction, CollectionViewRestriction):
+        _connect(restriction, {pre_save: restricting, post_save: saved, pre_delete: unrestricting})
+        _connect(restriction.groups.through, {m2m_changed: restriction_groups_changed})
+    for model in (Site, Locale):
+        _connect(model, {pre_save: site_changing, post_save: saved, pre_delete: site_changing})
+    _connect(Collection, {pre_save: collection_changing, post_save: saved})
+    pre_page_move.connect(before_move, dispatch_uid="wagtail_live")
+    post_page_move.connect(moved, dispatch_uid="wagtail_live")
+    path_updated = getattr(mp_tree, "path_updated", None)  # treebeard 5
+    if path_updated is not None:
+        path_updated.connect(collection_moved, sender=Collection, dispatch_uid="wagtail_live")
+
+
+def _connect(sender: type[Model], receivers: Mapping[Any, Callable[..., None]]) -> None:
+    for signal, receiver in receivers.items():
+        signal.connect(receiver, sender=sender, dispatch_uid=f"wagtail_live.{receiver.__name__}")
+
+
+def before_save(
+    sender: type[Model],
+    instance: Any,
+    raw: bool,
+    using: str,
+    update_fields: Iterable[str] | None,
+    **kwargs: Any,
+) -> None:
+    """A row is about to be written: note what it was."""
+    if _is_bookkeeping(update_fields):
+        return
+    if raw or instance._state.adding or instance.pk is None:
+        # In a transaction ``saved`` appends: only then is there a key.
+        if not connections[using].in_atomic_block and _may_be_live(instance):
+            _state(instance, Kind.SAVE, sender, instance.pk or "", None, using)
+        return
+    was = _was(instance)
+    if was is not _NOT_CONTENT:
+        _state(instance, Kind.SAVE, sender, instance.pk, was, using)
+
+
+def saved(
+    sender: type[Model],
+    instance: Any,
+    raw: bool,
+    created: bool,
+    using: str,
+    update_fields: Iterable[str] | None,
+    **kwargs: Any,
+) -> None:
+    """A row was written."""
+    announced = instance.__dict__.pop("_wagtail_live_announced", None)
+    if announced is not None:
+        row, key = announced
+        log.settle(row, key or instance.pk)
+    elif (created or raw) and sender in content_models() and _may_be_live(instance):
+        log.append(Kind.SAVE, sender, instance.pk, using=using)
+
+
+def before_delete(
+    sender: type[Model], instance: Any, using: str, origin: Any = None, **kwargs: Any
+) -> None:
+    """
+    A row is about to be deleted. A page goes with its whole subtree, and a row of several tables
+    is heard several times: all that is deleted together is one entry.
+    """
+    together = isinstance(origin, QuerySet) and base_model(origin.model) is base_model(sender)
+    if together:
+        if getattr(origin, "_wagtail_live_heard", False):
+            return
+        origin._wagtail_live_heard = True
+        gone = [_gone(one) for one in origin.all()]
+    else:
+        gone = [_gone(instance)]
+    keys = [one["pk"] for one in gone]
+    log.append(
+        Kind.DELETE,
+        base_model(sender),
+        instance.pk,
+        was={"objects": gone, "used_by": _used_by(base_model(sender), keys)},
+        using=using,
+    )
+
+
+def child_saved(sender: type[Model], instance: Any, using: str, **kwargs: Any) -> None:
+    """A child object was written: its parent changed."""
+    _parent_changed(sender, instance, using)
+
+
+def child_deleted(
+    sender: type[Model], instance: Any, using: str, origin: Any = None, **kwargs: Any
+) -> None:
+    """A child object was deleted by itself, not along with its parent."""
+    if (origin.model if isinstance(origin, QuerySet) else type(origin)) is sender:
+        _parent_changed(sender, instance, using)
+
+
+def relation_changed(
+    sender: type[Model],
+    instance: Any,
+    action: str,
+    reverse: bool,
+    model: type[Model],
+    pk_set: set[Any] | None,
+    using: str,
+    **kwargs: Any,
+) -> None:
+    """Many-to-many rows changed: the side that declares the relation did."""
+    if action not in {"post_add", "post_remove", "post_clear"}:
+        return
+    if not reverse:
+        if type(instance) in content_models() and _may_be_live(instance):
+            log.append(Kind.SAVE, type(instance), instance.pk, using=using)
+    elif model in content_models():
+        for key in pk_set if pk_set is not None else {""}:
+            log.append(Kind.SAVE, model, key, using=using)
+
+
+def restricting(sender: type[Model], instance: Any, using: str, **kwargs: Any) -> None:
+    """A view restriction is about to be written. Its groups follow, in a step of their own."""
+    _state(instance, Kind.ACCESS, *_restricted(instance), using)
+
+
+def unrestricting(
+    sender: type[Model], instance: Any, using: str, origin: Any = None, **kwargs: Any
+) -> None:
+    """A view restriction is about to be deleted; one that goes with its page says nothing new."""
+    if isinstance(origin, QuerySet | sender):
+        model, key, was = _restricted(instance)
+        log.append(Kind.ACCESS, model, key, was=was, using=using)
+
+
+def restriction_groups_changed(instance: Any, action: str, using: str, **kwargs: Any) -> None:
+    """The groups of a view restriction are about to change."""
+    if action.startswith("pre_") and isinstance(
+        instance, PageViewRestriction | CollectionViewRestriction
+    ):
+        model, key, was = _restricted(instance)
+        log.append(Kind.ACCESS, model, key, was=was, using=using)
+
+
+def site_changing(sender: type[Model], instance: Any, using: str, **kwargs: Any) -> None:
+    """A site or locale is about to change: every address and tree may differ."""
+    if "raw" in kwargs:  # a save; a delete has its transaction
+        _state(instance, Kind.SITE, sender, instance.pk or "", None, using)
+    else:
+        log.append(Kind.SITE, sender, instance.pk, using=using)
+
+
+def collection_changing(instance: Collection, using: str, **kwargs: Any) -> None:
+    """A collection is about to be written; it may get other restrictions above it."""
+    _state(instance, Kind.ACCESS, Collection, instance.pk or "", None, using)
+
+
+def collection_moved(sender: type[Model], using: str, **kwargs: Any) -> None:
+    """A collection was moved in its tree."""
+    log.append(Kind.ACCESS, Collection, "", using=using)
+
+
+def before_move(instance: Any, **kwargs: Any) -> None:
+    """A page is about to move: its row has the new path before it is saved."""
+    paths = getattr(_moving, "paths", None)
+    if paths is None:
+        paths = _moving.paths = {}
+    paths[instance.pk] = instance.path
+
+
+def moved(instance: Any, **kwargs: Any) -> None:
+    """The move is over."""
+    getattr(_moving, "paths", {}).pop(instance.pk, None)
+
+
+class _NotContent(dict[str, Any]):
+    """Marks a save that no reader can notice."""
+
+
+_NOT_CONTENT = _NotContent()
+
+
+def _was(instance: Any) -> Mapping[str, Any] | log.Was | None:
+    """Return what the row is before the save: looked up by the entry's insert where that suffices."""
+    model = type(instance)
+    rows = model._base_manager.filter(pk=instance.pk)
+    columns = _visibility_columns(model)
+    path = getattr(_moving, "paths", {}).get(instance.pk)
+    if path is None and _may_be_live(instance):
+        return log.Was(rows, *columns) if columns else None
+    before = rows.values(*columns).first()
+    if before is None:
+        return None
+    if path is None and not before["live"] and not _is_elsewhere(instance, before):
+        return _NOT_CONTENT
+    return {**before, "path": path} if path is not None else before
+
+
+def _is_elsewhere(instance: Any, before: Mapping[str, Any]) -> bool:
+    return any(
+        before[column] != getattr(instance, column)
+        for column in ("path", "url_path")
+        if column in before
+    )
+
+
+def _gone(instance: Any) -> dict[str, Any]:
+    columns = _visibility_columns(type(instance))
+    names = {"collection": "collection_id"}
+    was = {column: getattr(instance, names.get(column, column)) for column in columns}
+    return {"pk": instance.pk, "model": _specific_label(instance), **was}
+
+
+def _visibility_columns(model: type[Model]) -> list[str]:
+    if issubclass(model, page_model()):
+        return ["live", "path", "url_path"]
+    columns = ["live"] if issubclass(model, DraftStateMixin) else []
+    names = {field.name: field.related_model for field in model._meta.concrete_fields}
+    return columns + (["collection"] if names.get("collection") is Collection else [])
+
+
+def _specific_label(instance: Any) -> str:
+    specific = getattr(instance, "specific_class", None) or type(instance)
+    return str(specific._meta.label_lower)
+
+
+def _used_by(model: type[Model], keys: list[Any]) -> list[list[str]]:
+    """Return (label, key) of what refers to rows that are about to go, before the index forgets."""
+    found = ReferenceIndex.objects.filter(
+        to_content_type=_content_type(model), to_object_id__in=[str(key) for key in keys]
+    ).values_list("content_type__app_label", "content_type__model", "object_id")
+    return [[f"{app}.{name}", key] for app, name, key in found.distinct()]
+
+
+def _content_type(model: type[Model]) -> Any:
+    content_types = ReferenceIndex._meta.get_field("to_content_type").related_model
+    return content_types.objects.get_for_model(model, for_concrete_model=False)
+
+
+def _parent_changed(sender: type[Model], instance: Any, using: str) -> None:
+    key = parental_key(sender)
+    if key is None:
+        return
+    parent_id = getattr(instance, key.attname)
+    parent = key.get_cached_value(instance, default=None)
+    if parent_id is not None and (parent is None or _may_be_live(parent)):
+        model = type(parent) if parent is not None else key.related_model
+        log.append(Kind.SAVE, model, parent_id, using=using)
+
+
+def _restricted(restriction: Any) -> tuple[type[Model], int, dict[str, Any]]:
+    """Return what ``restriction`` is on, and what it was in the database until now."""
+    model = type(restriction)
+    kind = model.objects.filter(pk=restriction.pk).values_list("restriction_type", flat=True)
+    through = model.groups.through.objects.filter(
+        **{f"{model._meta.model_name}_id": restriction.pk}
+    )
+    was = {
+        "pk": restriction.pk,
+        "type": kind.first() or model.NONE,
+        "groups": list(through.values_list("group_id", flat=True)) if restriction.pk else [],
+    }
+    if model is PageViewRestriction:
+        return page_model(), restriction.page_id, was
+    return Collection, restriction.collection_id, was
+
+
+def _state(
+    instance: Any,
+    kind: Kind,
+    model: type[Model],
+    key: Any,
+    was: Mapping[str, Any] | log.Was | None,
+    using: str,
+) -> None:
+    """State a change that a save is about to make: in its transaction, or ahead of it."""
+    if connections[using].in_atomic_block:
+        log.append(kind, model, key, was=was, using=using)
+    else:
+        announced = log.announce(kind, model, key, was=was)
+        instance._wagtail_live_announced = announced, key
+
+
+def _may_be_live(instance: Any) -> bool:
+    return bool(getattr(instance, "live", True))
+
+
+def _is_bookkeeping(update_fields: Iterable[str] | None) -> bool:
+    return update_fields is not None and BOOKKEEPING.issuperset(update_fields)
