@@ -12,7 +12,7 @@ import dj_database_url
 
 PROJECT_DIR = Path(__file__).resolve().parent
 BASE_DIR = PROJECT_DIR.parent
-VAR_DIR = BASE_DIR / "var"
+VAR_DIR = Path(os.environ.get("NEWSROOM_VAR", BASE_DIR / "var"))
 
 PORT = int(os.environ.get("PORT") or 8000)
 FRONTEND_PORT = int(os.environ.get("FRONTEND_PORT") or 3000)

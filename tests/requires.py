@@ -1,0 +1,24 @@
+"""What a machine may lack: a test that needs it skips with one line; REQUIRE_ALL=1 makes it fail."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import NoReturn
+
+import pytest
+
+
+def lacking(what: str) -> NoReturn:
+    """Skip the test, or fail it where everything is required."""
+    if os.environ.get("REQUIRE_ALL"):
+        pytest.fail(f"REQUIRE_ALL is set and this machine lacks {what}")
+    pytest.skip(f"this machine lacks {what}")
+
+
+def program(*names: str, called: str = "") -> str:
+    """Return the path of the first of ``names`` that is installed."""
+    for name in names:
+        if path := shutil.which(name):
+            return path
+    lacking(called or names[0])
