@@ -451,6 +451,21 @@ def test_the_module_serves_a_script_of_the_page(site: Site, visit: Visit) -> Non
     assert site.asked("unsubscribe")["uid"] == asked["uid"]
 
 
+def test_the_address_of_another_script_is_not_the_clients(site: Site, visit: Visit) -> None:
+    """The module is imported, but the only tag with an address has another source."""
+    page = visit(ARTICLE)
+    site.asked()
+    html, csp = site.pages["/"]
+    tag = html[html.index("<script") : html.index("</script>")]
+    other = tag.replace("wagtail-live.0123456789ab.js", "wagtail-live-dom.js")
+    imported = '</script><script type="module" src="/static/wagtail-live.0123456789ab.js">'
+    site.pages["/"] = html.replace(tag, other + imported), csp
+    page.reload()
+    page.wait_for_timeout(300)
+    assert site.frames.empty()
+    assert page.locator("html").get_attribute("data-wagtail-live-status") is None
+
+
 def test_an_address_may_be_relative(site: Site, visit: Visit) -> None:
     opened: list[str] = []
     page = visit("", url="/websocket")

@@ -190,6 +190,14 @@ test("the watch follows the server's heartbeat", () => {
   assert.equal(live.status, "reconnecting");
 });
 
+test("the watch begins anew when the connection opens", () => {
+  const { accept, clock, live } = world();
+  clock.pass(70);
+  accept();
+  clock.pass(74);
+  assert.equal(live.status, "connected");
+});
+
 test("an attempt that is never answered is given up too", () => {
   const { clock, sockets } = world();
   clock.pass(75.5);

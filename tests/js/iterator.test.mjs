@@ -11,7 +11,8 @@ function streaming(rows = []) {
   const it = world();
   it.stream = it.live.subscribe("pages", {});
   const ask = () => {
-    [{ uid: it.uid }] = it.socket.take();
+    [it.asked] = it.socket.take();
+    it.uid = it.asked.uid;
   };
   it.socket.accept();
   ask();
@@ -193,6 +194,7 @@ test("more than ten thousand unread changes are replaced by a fresh base", async
   it.clock.pass(0.5);
   it.ask();
   assert.notEqual(it.uid, uid);
+  assert.equal(it.asked.cursor, undefined);
   it.change("init", [row(3)]);
   assert.deepEqual(await it.read(), { event: "init", data: [row(3)], reset: "restarted" });
 });

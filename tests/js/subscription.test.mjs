@@ -236,6 +236,15 @@ test("remembers ten thousand ids and forgets the oldest", () => {
   assert.equal(it.messages.length, 1);
 });
 
+test("an id that is heard of again is not the oldest any more", () => {
+  const it = following(Array.from({ length: 10_000 }, (_, i) => row(i)));
+  it.change("update", [row(0, "B")]);
+  it.change("create", [row("new")]);
+  it.messages.length = 0;
+  it.change("update", [row(0, "B")]);
+  assert.deepEqual(it.messages, []);
+});
+
 test("ids named like properties of objects are ids like others", () => {
   const it = following([{ id: "__proto__" }, { id: "constructor" }]);
   it.socket.hear(
@@ -350,6 +359,46 @@ test("a subscription that the server ends is asked anew, without its cursor", ()
   it.uid = asked.uid;
   it.change("init", [row(1)]);
   assert.deepEqual(it.messages, [{ event: "init", data: [row(1)], reset: "restarted" }]);
+});
+
+test("a subscription made while connected is asked at once", () => {
+  const { live, accept, socket } = world();
+  accept();
+  live.subscribe("pages", {}, () => {});
+  assert.equal(socket.take()[0].collection, "pages");
+});
+
+test("unsubscribing while a retry is due ends the retry", () => {
+  const it = following([row(1)]);
+  it.socket.say(refusal(it.uid, "INTERNAL_ERROR", "subscription"));
+  it.subscription.unsubscribe();
+  it.socket.take();
+  it.clock.pass(5);
+  assert.deepEqual(it.socket.take(), []);
+});
+
+test("an error listener may unsubscribe: then there is no retry", () => {
+  const it = following([row(1)]);
+  it.live.on("error", ({ subscription }) => subscription.unsubscribe());
+  it.socket.say(refusal(it.uid, "INTERNAL_ERROR", "subscription"));
+  it.socket.take();
+  it.clock.pass(5);
+  assert.deepEqual(it.socket.take(), []);
+});
+
+test("a change makes the next retry quick again, an init alone does not", () => {
+  const it = following([]);
+  const retry = (prepare) => {
+    prepare();
+    const before = it.clock.now;
+    it.socket.say(refusal(it.uid, "INTERNAL_ERROR", "subscription"));
+    while (!it.socket.sent.length) it.clock.pass(0.25);
+    [{ uid: it.uid }] = it.socket.take();
+    return (it.clock.now - before) / 1000;
+  };
+  const init = () => it.change("init", []);
+  const waits = [init, init, () => it.change("create", [row(1)]), init].map(retry);
+  assert.deepEqual(waits, [0.5, 1, 0.5, 1]);
 });
 
 test("asks once when a reconnect comes before the retry", () => {
