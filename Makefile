@@ -27,6 +27,7 @@ help:
 	@echo "make clean        remove what the other commands made, the demo's content too"
 
 install: $(INSTALLED)
+	@echo "Everything is installed in $(VENV)"
 
 # The first interpreter that fits; ensurepip is what Debian's python3 lacks without python3-venv.
 $(INSTALLED): setup.cfg pyproject.toml
@@ -46,7 +47,7 @@ $(INSTALLED): setup.cfg pyproject.toml
 	  "$$found" -m venv $(VENV) || exit 1; \
 	fi
 	@echo "Installing wagtail-live-content and what its development needs; the first time takes a minute or two"
-	@$(BIN)/python -m pip install --quiet --editable '.[dev,docs]'
+	@$(BIN)/python -m pip install -qq --editable '.[dev,docs]'
 	@touch $@
 
 demo: $(INSTALLED)
