@@ -73,6 +73,7 @@ class FrontendHandler(SimpleHTTPRequestHandler):
 
 class FrontendServer(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 128
 
 
 def frontend_server(port: int, cms_port: int) -> FrontendServer:

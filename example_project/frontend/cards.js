@@ -6,7 +6,10 @@ import { address } from "./words.js";
 /** What a list asks the API for. */
 export const CARD_FIELDS = "lead,date,image_teaser,categories(name),author(name)";
 
-export const names = (categories) => (categories ?? []).map(({ name }) => name).join(" · ");
+export const names = (categories) => (categories ?? [])
+    .slice(0, 2)
+    .map(({ name }) => name)
+    .join(" · ");
 
 export function showCards(list, rows, { quietly }) {
   showRows(list, rows, {

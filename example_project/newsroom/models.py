@@ -135,7 +135,7 @@ class HomePage(Page):
     def get_context(self, request, *args, **kwargs) -> dict:
         context = super().get_context(request, *args, **kwargs)
         articles = ArticlePage.objects.descendant_of(self)
-        return context | {"articles": readable(articles, request)[:13]}
+        return context | {"articles": readable(articles, request)[:12]}
 
 
 class SectionPage(Page):

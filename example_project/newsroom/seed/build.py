@@ -331,10 +331,9 @@ class _Builder:
             page_id=self.ids["page", "group"], restriction_type=PageViewRestriction.GROUPS
         )
         for_group.groups.add(Group.objects.get(name=SUBSCRIBERS))
-        notebook = ArticlePage.objects.child_of(self.sections["members"]).get(
-            title__startswith="Notebook"
-        )
-        notebook.create_alias(parent=self.sections["town"])
+        # An alias has the restrictions of its source's own, not those of the source's ancestors.
+        charts = ArticlePage.objects.get(pk=self.ids["page", "group"])
+        charts.create_alias(parent=self.sections["town"])
 
     def documents(self) -> None:
         self.say("Documents")
