@@ -59,6 +59,12 @@ class LiveQuery:
         )
         self._names = _named_pages(query)
 
+    @property
+    def labels(self) -> frozenset[str]:
+        """The labels of a batch that can touch this query; a page that it leans on has any type."""
+        leans = self.query.item is not None or self._names
+        return frozenset({self.label, self.tree} if leans else {self.label})
+
     def __len__(self) -> int:
         return sum(map(len, self.followers.values()))
 
@@ -119,9 +125,12 @@ class LiveQuery:
     def resume(self, follower: Follower, missed: Missed, cursor: str) -> None:
         """Give a follower that came back what it missed, and count it in."""
         self.held.update(missed.created, missed.updated)
-        follower.outbox.write(protocol.subscription("resume", uid=follower.uid))
-        frames = _changes(missed.created.values(), missed.updated.values(), missed.left)
-        for text in _frames(frames, follower.uid, follower.event, cursor):
+        changes = _changes(missed.created.values(), missed.updated.values(), missed.left)
+        texts = _frames(changes, follower.uid, follower.event, cursor)
+        follower.outbox.write(
+            protocol.subscription("resume", uid=follower.uid, cursor=None if texts else cursor)
+        )
+        for text in texts:
             follower.outbox.write(text)
         self.add(follower)
 
@@ -191,25 +200,25 @@ class Hub:
 
     def add(self, live_query: LiveQuery) -> None:
         self._queries[live_query.query, live_query.audience] = live_query
-        self._by_label[live_query.label].add(live_query)
+        for label in live_query.labels:
+            self._by_label[label].add(live_query)
 
     def remove(self, live_query: LiveQuery) -> None:
         self._queries.pop((live_query.query, live_query.audience), None)
-        group = self._by_label.get(live_query.label)
-        if group is not None:
-            group.discard(live_query)
-            if not group:
-                del self._by_label[live_query.label]
+        for label in live_query.labels & self._by_label.keys():
+            self._by_label[label].discard(live_query)
+            if not self._by_label[label]:
+                del self._by_label[label]
 
     def touched(self, batch: Batch) -> list[LiveQuery]:
         """Return the live queries that ``batch`` may touch."""
         labels = {*batch.changed, *batch.compare, *batch.renew}
-        return [
+        found = {
             live_query
             for label in labels & self._by_label.keys()
             for live_query in self._by_label[label]
-            if live_query.question(batch) is not None
-        ]
+        }
+        return [live_query for live_query in found if live_query.question(batch) is not None]
 
 
 def _changes(
