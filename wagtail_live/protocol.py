@@ -16,7 +16,8 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from wagtail_live.exceptions import InvalidPayload, LiveError, UnknownType
 
 Event = Literal["create", "update", "delete"]
-Uid = Annotated[str, Meta(max_length=200)] | int
+#: A number is echoed as text.
+Uid = Annotated[str, Meta(max_length=200)] | Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 
 
 class CloseCode(IntEnum):
@@ -83,15 +84,15 @@ def decode(text: str) -> Message:
         raise InvalidPayload from None
 
 
-def envelope(text: str) -> tuple[str | None, str | int | None]:
+def envelope(text: str) -> tuple[str | None, str | None]:
     """Return the type and uid of ``text`` as far as they can be read, for an error's answer."""
     try:
         found = _envelope_decoder.decode(text)
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError, ValueError):
         return None, None
     kind = found.type if isinstance(found.type, str) else None
-    uid = found.uid if isinstance(found.uid, str | int) else None
-    return kind, None if isinstance(uid, bool) else uid
+    readable = isinstance(found.uid, str | int) and not isinstance(found.uid, bool)
+    return kind, str(found.uid) if readable else None
 
 
 def dumps(value: object) -> str:
@@ -123,7 +124,7 @@ def subscription(
     return ",".join(parts) + "}"
 
 
-def error(kind: str | None, problem: LiveError, uid: str | int | None = None) -> str:
+def error(kind: str | None, problem: LiveError, uid: str | None = None) -> str:
     """Return the error frame that answers a message of type ``kind``."""
     frame: dict[str, object] = {
         "type": kind if kind in TYPES or kind == "subscription" else "server",
@@ -137,7 +138,7 @@ def error(kind: str | None, problem: LiveError, uid: str | int | None = None) ->
 
 def pong(uid: str | int | UnsetType) -> str:
     """Return the answer to a client's ``ping``."""
-    return dumps({"type": "pong"} if uid is UNSET else {"type": "pong", "uid": uid})
+    return dumps({"type": "pong"} if uid is UNSET else {"type": "pong", "uid": str(uid)})
 
 
 PING = dumps({"type": "ping"})
