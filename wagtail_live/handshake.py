@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib import import_module
 from io import BytesIO
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from django.contrib.auth import get_user
 from django.contrib.auth.models import AnonymousUser
@@ -18,6 +18,9 @@ from django.core.exceptions import DisallowedHost
 from django.core.handlers.asgi import ASGIRequest
 
 from wagtail_live import conf
+
+if TYPE_CHECKING:
+    from django.contrib.sessions.backends.base import SessionBase
 
 Scope = Mapping[str, Any]
 
@@ -48,11 +51,24 @@ def identify(request: ASGIRequest) -> None:
     """Set ``session`` and ``user`` on ``request`` from its cookies. Blocking."""
     name, engine = conf.session_cookie()
     key = request.COOKIES.get(name)
-    request.session = {}
-    request.user = AnonymousUser()
-    if key:
-        request.session = import_module(engine).SessionStore(key)
-        request.user = get_user(request)
+    session = _ReadSession(import_module(engine).SessionStore(key).items() if key else ())
+    request.session = cast("SessionBase", session)
+    request.user = get_user(request) if session else AnonymousUser()
+
+
+class _ReadSession(dict[str, Any]):
+    """
+    What a session holds, to read. ``get_user`` gives a session of an older ``SECRET_KEY`` a new
+    key and deletes one that it refuses: a WebSocket has no way to hand the browser a new cookie,
+    so that would sign people out.
+    """
+
+    def cycle_key(self) -> None:
+        """Keep the key."""
+
+    def flush(self) -> None:
+        """Forget what was read; the stored session stays for a request to judge."""
+        self.clear()
 
 
 def _is_allowed(origin: bytes, own: str) -> bool:
