@@ -69,13 +69,22 @@ def _policy() -> list[CheckMessage]:
 
 
 def _origins() -> list[CheckMessage]:
+    origins = conf.settings.allowed_origins
+    if isinstance(origins, str):
+        return [
+            Error(
+                "WAGTAIL_LIVE_ALLOWED_ORIGINS is a text; it must be a list of origins.",
+                hint=f"Write [{origins!r}].",
+                id="wagtail_live.E003",
+            )
+        ]
     return [
         Error(
             f"WAGTAIL_LIVE_ALLOWED_ORIGINS holds {origin!r}, which is not an origin.",
             hint='Write scheme, host and port as a browser sends them: "https://www.example.com".',
             id="wagtail_live.E003",
         )
-        for origin in conf.settings.allowed_origins
+        for origin in origins
         if not _is_origin(origin)
     ]
 
@@ -83,8 +92,15 @@ def _origins() -> list[CheckMessage]:
 def _is_origin(origin: object) -> bool:
     if not isinstance(origin, str):
         return False
-    parts = urlsplit(origin)
-    return bool(parts.scheme and parts.netloc) and origin == f"{parts.scheme}://{parts.netloc}"
+    try:
+        parts = urlsplit(origin)
+        named_default = (parts.scheme, parts.port) in {("http", 80), ("https", 443)}
+    except ValueError:
+        return False
+    exact = f"{parts.scheme}://{parts.netloc}".lower() == origin.lower()
+    return (
+        bool(parts.scheme and parts.hostname) and exact and not named_default and "@" not in origin
+    )
 
 
 def _unknown() -> list[CheckMessage]:
