@@ -11,7 +11,6 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, cast
 
 from django.conf import settings as django_settings
-from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 from wagtail_live.exceptions import LiveConfigurationError
@@ -60,27 +59,31 @@ def unknown_settings() -> list[str]:
 
 def api_router() -> WagtailAPIRouter:
     """Return the project's API v2 router, or raise ``LiveConfigurationError``."""
-    path = settings.api_router
-    if not path:
+    if not settings.api_router:
         raise LiveConfigurationError(
             "WAGTAIL_LIVE_API_ROUTER is not set. Give it the dotted path of your project's "
             'WagtailAPIRouter, for example "mysite.api.api_router".'
         )
-    try:
-        return cast("WagtailAPIRouter", import_string(path))
-    except ImportError as error:
-        raise LiveConfigurationError(
-            f"WAGTAIL_LIVE_API_ROUTER names {path!r}, which could not be imported: {error}."
-        ) from error
+    return cast("WagtailAPIRouter", _imported("api_router"))
 
 
 def policy() -> Any:
     """Return the policy's class, or raise ``LiveConfigurationError``."""
+    return _imported("policy")
+
+
+def _imported(name: str) -> Any:
+    path = getattr(settings, name)
+    setting = PREFIX + name.upper()
+    if not isinstance(path, str):
+        raise LiveConfigurationError(
+            f"{setting} is a {type(path).__name__}. Give it a dotted path, as text."
+        )
     try:
-        return import_string(settings.policy)
+        return import_string(path)
     except ImportError as error:
         raise LiveConfigurationError(
-            f"WAGTAIL_LIVE_POLICY names {settings.policy!r}, which could not be imported: {error}."
+            f"{setting} names {path!r}, which could not be imported: {error}."
         ) from error
 
 
@@ -97,11 +100,3 @@ def page_label() -> str:
 def session_cookie() -> tuple[str, str]:
     """Return the name of the session cookie and the module that reads it."""
     return django_settings.SESSION_COOKIE_NAME, django_settings.SESSION_ENGINE
-
-
-def is_configured(name: str) -> bool:
-    """Return whether Django's settings can be read and hold ``name``."""
-    try:
-        return hasattr(django_settings, name)
-    except ImproperlyConfigured:
-        return False
