@@ -25,6 +25,8 @@ logger = logging.getLogger("wagtail_live")
 
 GROUP = "wagtail_live.bell"
 RETRY_SECONDS = 1.0
+#: The list-based Redis layer forgets members of a group after a day.
+REJOIN_SECONDS = 3600.0
 
 
 class Listener:
@@ -88,9 +90,12 @@ async def _hear_others(listener: Listener) -> None:
         try:
             channel = await layer.new_channel("wagtail_live")
             await layer.group_add(GROUP, channel)
-            while True:
-                await layer.receive(channel)
-                listener.wake()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(REJOIN_SECONDS):
+                    while True:
+                        await layer.receive(channel)
+                        listener.wake()
+            await layer.group_discard(GROUP, channel)
         except Exception as error:
             logger.warning("the bell is not heard, polling goes on: %s", error)
             await asyncio.sleep(RETRY_SECONDS)
