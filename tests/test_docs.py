@@ -1,0 +1,571 @@
+"""
+The README and the pages below docs/ cannot lie for long: what they say is compared with the code,
+and every block of code is run, or at least read by what would run it.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+import types
+from collections.abc import Iterator
+from configparser import ConfigParser
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.template import engines
+
+from tests.requires import program
+from tests.servers import ROOT, answers, free_port, wait_until
+from wagtail_live import checks, conf, content, events, exceptions, policy, protocol
+
+DOCS = ROOT / "docs"
+README = ROOT / "README.md"
+PAGES = [README, *sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)]
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a page: as ```` ```python ```` or as a ``code-block`` directive."""
+
+    page: Path
+    line: int
+    language: str
+    text: str
+    caption: str = ""
+    name: str = ""
+    added: tuple[int, ...] = ()  #: numbers of the lines that are marked as new
+
+    def __str__(self) -> str:
+        return f"{self.page.relative_to(ROOT)}:{self.line}"
+
+
+_FENCE = re.compile(r"^```(\{code-block\} )?(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks_of(page: Path) -> Iterator[Block]:
+    text = page.read_text()
+    for found in _FENCE.finditer(text):
+        directive, language, body = found.groups()
+        options: dict[str, str] = {}
+        while directive and (option := re.match(r":([\w-]+): *(.*)\n", body)):
+            options[option[1]] = option[2]
+            body = body[option.end() :]
+        yield Block(
+            page=page,
+            line=text.count("\n", 0, found.start()) + 1,
+            language=language,
+            text=body,
+            caption=options.get("caption", ""),
+            name=options.get("name", ""),
+            added=tuple(int(one) for one in options.get("emphasize-lines", "").split(",") if one),
+        )
+
+
+BLOCKS = [block for page in PAGES for block in blocks_of(page)]
+
+
+def of(*languages: str) -> list[Block]:
+    return [block for block in BLOCKS if block.language in languages]
+
+
+def named(name: str) -> Block:
+    [block] = [block for block in BLOCKS if block.name == name]
+    return block
+
+
+def page(name: str) -> str:
+    return (DOCS / name).read_text()
+
+
+def rows(text: str) -> list[list[str]]:
+    """Return the cells of all tables in ``text``, without their heads."""
+    lines = re.findall(r"^\| ?(.*?) ?\|$", text, re.MULTILINE)
+    cells = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)] for line in lines]
+    heads = {index - 1 for index, row in enumerate(cells) if set("".join(row)) <= set("- :")}
+    return [row for index, row in enumerate(cells) if index not in heads | {h + 1 for h in heads}]
+
+
+def section(text: str, title: str) -> str:
+    """Return what stands below the heading ``title``, up to the next heading."""
+    found = re.search(rf"^#+ {re.escape(title)}$(.*?)(?=^#+ |\Z)", text, re.MULTILINE | re.DOTALL)
+    assert found, f"no heading {title!r}"
+    return found[1]
+
+
+# What the pages say, and what the code is.
+
+
+def test_every_setting_is_in_the_reference_with_its_default_and_no_other() -> None:
+    described = re.findall(
+        r"^## `(WAGTAIL_LIVE_\w+)`\n\nDefault: `(.*?)`", page("reference/settings.md"), re.MULTILINE
+    )
+    assert {name: ast.literal_eval(default) for name, default in described} == {
+        f"{conf.PREFIX}{field.name.upper()}": field.default for field in fields(conf.Settings)
+    }
+
+
+def test_no_page_names_a_setting_that_does_not_exist() -> None:
+    for path in PAGES:
+        unknown = set(re.findall(r"WAGTAIL_LIVE_[A-Z_]*[A-Z]", path.read_text())) - conf.NAMES
+        assert not unknown, f"{path.name} names {unknown}"
+
+
+def _errors() -> list[type[exceptions.LiveError]]:
+    return [exceptions.LiveError, *exceptions.LiveError.__subclasses__()]
+
+
+def test_every_code_is_in_the_reference_with_its_sentence_and_no_other() -> None:
+    described = {row[0].strip("`"): row[1] for row in rows(section(page(ERRORS), "Codes"))}
+    on_the_wire = [error for error in _errors() if error is not exceptions.BadCursor]
+    assert described == {error.code: " ".join(error.__doc__.split()) for error in on_the_wire}
+
+
+ERRORS = "reference/errors.md"
+
+
+def test_every_reason_of_a_reset_is_in_the_reference_and_no_other() -> None:
+    described = {row[0].strip("`") for row in rows(section(page(ERRORS), "Reasons of a reset"))}
+    assert described == set(_reset_reasons())
+
+
+def _reset_reasons() -> Iterator[str]:
+    for path in (ROOT / "wagtail_live").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.Call(func=ast.Name("BadCursor"), args=[ast.Constant(str(reason))]):
+                    yield reason
+                case ast.Assign(targets=[ast.Name("reason")], value=ast.Constant(str(reason))):
+                    yield reason
+
+
+def test_every_close_code_is_in_the_reference_with_its_name_and_no_other() -> None:
+    table = rows(section(page("reference/close-codes.md"), "Codes of wagtail_live"))
+    assert {int(row[0]): row[1].strip("`") for row in table} == {
+        code.value: code.name for code in protocol.CloseCode
+    }
+
+
+def test_every_message_type_and_event_is_in_the_reference() -> None:
+    text = page("reference/messages.md")
+    headings = set(re.findall(r"^### `(\w+)`", text, re.MULTILINE))
+    assert headings == {*protocol.TYPES, "subscription", "error"}
+    events_said = {row[0].strip("`") for row in rows(section(text, "`subscription`"))}
+    assert events_said == {"init", "resume", "unsubscribe", *protocol.Event.__args__}
+
+
+@pytest.mark.parametrize("kind", [protocol.Subscribe, protocol.Unsubscribe, protocol.Ping])
+def test_every_member_of_a_message_is_in_the_reference_and_no_other(kind: Any) -> None:
+    tag = kind.__struct_config__.tag
+    table = rows(section(page("reference/messages.md"), f"`{tag}`"))
+    assert {row[0].strip("`") for row in table} == set(kind.__struct_fields__)
+
+
+def test_every_check_is_in_the_reference_and_no_other() -> None:
+    described = {row[0].strip("`") for row in rows(page("reference/checks.md"))}
+    assert described == set(re.findall(r"wagtail_live\.[EWI]\d+", Path(checks.__file__).read_text()))
+
+
+def test_the_policy_s_questions_are_in_the_reference_and_no_other() -> None:
+    described = set(re.findall(r"^### `(\w+)\(", page("reference/policy.md"), re.MULTILINE))
+    assert described == {name for name in vars(policy.Policy) if not name.startswith("_")}
+
+
+def test_what_an_audience_holds_is_in_the_reference_and_no_other() -> None:
+    table = rows(section(page("reference/policy.md"), "The audience"))
+    assert {row[0].strip("`") for row in table} == {one.name for one in fields(events.Audience)}
+
+
+def test_what_cannot_be_followed_is_in_the_reference() -> None:
+    from wagtail_live.representation import UNFOLLOWABLE
+
+    text = section(page("reference/messages.md"), "Queries")
+    assert all(f"`{name}`" in text for name in UNFOLLOWABLE)
+
+
+def test_the_readme_names_the_supported_versions() -> None:
+    metadata = ConfigParser()
+    metadata.read(ROOT / "setup.cfg")
+    classifiers = metadata["metadata"]["classifiers"].splitlines()
+    text = section(README.read_text(), "Supported versions")
+    for classifier in classifiers:
+        found = re.fullmatch(r"(?:Framework|Programming Language) :: (\w+) :: (\d+\.\d+)", classifier)
+        if found:
+            assert re.search(rf"{found[1]}\b[^;\n]*\b{re.escape(found[2])}\b", text), classifier
+
+
+def test_no_page_names_a_place_that_only_its_author_has() -> None:
+    for path in [*PAGES, *DOCS.glob("*.py")]:
+        assert not re.search(r"/(work|tmp|root|home)/\w", path.read_text()), path
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_between_files_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)", path.read_text()):
+        if not re.match(r"\w+:", target):
+            assert (path.parent / target).exists(), target
+
+
+# What the blocks are.
+
+
+def test_every_block_is_in_a_language_that_is_checked() -> None:
+    known = {"python", "js", "json", "html", "console", "nginx", "text"}
+    assert {block.language for block in BLOCKS} <= known
+
+
+@pytest.mark.parametrize("block", of("python"), ids=str)
+def test_python_compiles(block: Block) -> None:
+    text = block.text
+    if block.added:  # an excerpt: what it opens it need not close
+        text = re.sub(r"(?s)^(.*)\[\n.*$", r"\1[]", text)
+    compile(text, str(block), "exec")
+
+
+@pytest.mark.parametrize("block", of("js"), ids=str)
+def test_javascript_is_a_module(block: Block, tmp_path: Path) -> None:
+    _check_module(block.text, tmp_path)
+
+
+@pytest.mark.parametrize("block", of("html"), ids=str)
+def test_html_is_well_formed_and_its_scripts_are_modules(block: Block, tmp_path: Path) -> None:
+    engines["django"].from_string(block.text)
+    for script in re.findall(r"<script type=\"module\">(.*?)</script>", block.text, re.DOTALL):
+        _check_module(script, tmp_path)
+    void = {"meta", "link", "img", "input", "br"}
+    stack: list[str] = []
+    for closing, tag in re.findall(r"<(/?)(\w+)", re.sub(r"(?s)<script.*?</script>", "", block.text)):
+        if closing:
+            assert stack.pop() == tag
+        elif tag not in void:
+            stack.append(tag)
+    assert not stack
+
+
+def _check_module(text: str, folder: Path) -> None:
+    file = folder / "block.mjs"
+    file.write_text(text)
+    done = subprocess.run(
+        [program("node", called="Node.js"), "--check", file], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("block", of("json"), ids=str)
+def test_a_frame_is_one_that_the_protocol_knows(block: Block) -> None:
+    for line in re.split(r"\n(?=\{)", block.text.strip()):
+        frame = json.loads(line)
+        if frame["type"] in protocol.TYPES and "status" not in frame and frame != {"type": "pong"}:
+            if frame["type"] == "pong":
+                assert protocol.pong(frame["uid"]) == _compact(frame)
+            else:
+                protocol.decode(line)
+                members = {type(protocol.decode(line)).__struct_fields__}
+                assert set(frame) - {"type"} <= set(*members)
+            continue
+        assert _compact(frame) == _said_by_the_server(frame)
+
+
+def _said_by_the_server(frame: dict[str, Any]) -> str:
+    match frame:
+        case {"type": "pong"}:
+            return protocol.pong(frame.get("uid", protocol.UNSET))
+        case {"status": "error", "type": kind, "error": {"code": code, "message": message}}:
+            [error] = [error for error in _errors() if error.code == code]
+            problem = exceptions.LiveError(message)
+            problem.code = error.code
+            return protocol.error(kind, problem, frame.get("uid"))
+        case {"type": "subscription", "event": event}:
+            return protocol.subscription(
+                event,
+                uid=frame.get("uid"),
+                data=_compact(frame["data"]) if "data" in frame else None,
+                cursor=frame.get("cursor"),
+                reset=frame.get("reset"),
+                total_count=frame["meta"]["total_count"] if "meta" in frame else None,
+            )
+        case _:
+            raise AssertionError(f"no frame of the protocol: {frame}")
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"))
+
+
+@pytest.mark.parametrize("block", of("console"), ids=str)
+def test_console_blocks_are_commands_of_this_project_or_of_everybody(block: Block) -> None:
+    known = {"cd", "cp", "make", "mkdir", "pip", "python", "python3", "source", "uvicorn", "wagtail"}
+    commands = commands_of(block)
+    assert commands
+    for command in commands:
+        assert command.split()[0] in known, command
+        if command.startswith("uvicorn"):
+            _check_uvicorn(command)
+
+
+def commands_of(block: Block) -> list[str]:
+    return re.findall(r"^\$ (.*)$", block.text.replace("\\\n", ""), re.MULTILINE)
+
+
+def _check_uvicorn(command: str) -> None:
+    import uvicorn
+
+    known = {option for parameter in uvicorn.main.params for option in parameter.opts}
+    assert set(re.findall(r"(--[\w-]+)", command)) <= known
+
+
+# What the blocks do.
+
+
+@pytest.mark.django_db
+def test_the_policy_of_the_reference_hides_what_it_says(settings: Any) -> None:
+    from example_project.newsroom.models import Author
+    from wagtail_live.representation import Representation
+
+    Author.objects.create(name="Ada Quill", role="Editor")
+    module = types.ModuleType("a_policy_of_the_docs")
+    exec(named("policy-example").text, vars(module))  # noqa: S102  # our own page
+    sys.modules[module.__name__] = module
+    settings.WAGTAIL_LIVE_POLICY = f"{module.__name__}.NewsroomPolicy"
+    query = events.Query("authors")
+    [public] = Representation(query, events.Audience()).snapshot().rows
+    [member] = Representation(query, events.Audience(authenticated=True)).snapshot().rows
+    assert "role" not in json.loads(public[1])
+    assert json.loads(public[1])["name"] == "Ada Quill"
+    assert json.loads(member[1])["role"] == "Editor"
+
+
+MINIMAL_SETTINGS = """
+from pathlib import Path
+BASE_DIR = Path(__file__).parent.parent
+SECRET_KEY = "only for this test"
+ROOT_URLCONF = "mysite.urls"
+ALLOWED_HOSTS = ["*"]
+DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": BASE_DIR / "db.sqlite3"}}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+STATIC_URL = "/static/"
+USE_TZ = True
+WAGTAIL_SITE_NAME = "A site"
+WAGTAILADMIN_BASE_URL = "http://localhost:8000"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+MIDDLEWARE = [
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+]
+INSTALLED_APPS = [
+    "wagtail.embeds", "wagtail.sites", "wagtail.users", "wagtail.snippets", "wagtail.documents",
+    "wagtail.images", "wagtail.search", "wagtail.admin", "wagtail", "modelcluster", "taggit",
+    "django_filters", "django.contrib.auth", "django.contrib.contenttypes",
+    "django.contrib.sessions", "django.contrib.messages", "django.contrib.staticfiles",
+]
+"""
+
+MINIMAL_URLS = """
+from django.urls import include, path
+from wagtail import urls as wagtail_urls
+from wagtail.admin import urls as wagtailadmin_urls
+
+urlpatterns = [
+    path("admin/", include(wagtailadmin_urls)),
+    path("", include(wagtail_urls)),
+]
+"""
+
+
+class Project:
+    """A Wagtail site in a folder of its own, to which pages add what they say."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def write(self, block: Block) -> None:
+        """Do to the site's files what ``block`` shows."""
+        path, _, where = (block.caption or block.text.splitlines()[0].lstrip("# ")).partition(", ")
+        file = self.folder / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if block.added:
+            file.write_text(_with_added_lines(file.read_text(), block))
+        elif where == "at the end":
+            file.write_text(file.read_text() + "\n" + block.text)
+        else:
+            file.write_text(block.text)
+
+    def run(self, command: str) -> str:
+        done = subprocess.run(
+            command, shell=True, cwd=self.folder, env=self.environment(),
+            capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+    def start(self, command: str) -> subprocess.Popen[bytes]:
+        with (self.folder / "server.log").open("ab") as log:
+            return subprocess.Popen(
+                command.split(), cwd=self.folder, env=self.environment(), stdout=log, stderr=log
+            )
+
+    def environment(self) -> dict[str, str]:
+        """Return this process's environment, its programs first, without its project."""
+        programs = str(Path(sys.executable).parent)
+        mine = {key: value for key, value in os.environ.items() if key != "DJANGO_SETTINGS_MODULE"}
+        return {
+            **mine,
+            "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": f"{ROOT}{os.pathsep}{self.folder}",
+            "DJANGO_SUPERUSER_USERNAME": "admin",
+            "DJANGO_SUPERUSER_PASSWORD": "a-password-for-this-test",
+            "DJANGO_SUPERUSER_EMAIL": "admin@example.com",
+        }
+
+
+def _with_added_lines(text: str, block: Block) -> str:
+    """Put the marked lines of ``block`` before the line of the file that follows them."""
+    shown = block.text.splitlines()
+    lines = text.splitlines()
+    for number, line in enumerate(shown, start=1):
+        if number not in block.added:
+            assert line in lines or not line, f"{block}: the file has no line {line!r}"
+            continue
+        following = next(later for later in shown[number:] if later)
+        lines.insert(lines.index(following), line)
+    return "\n".join(lines) + "\n"
+
+
+@pytest.fixture
+def minimal(tmp_path: Path) -> Project:
+    """A site without the package."""
+    project = Project(tmp_path)
+    (tmp_path / "mysite").mkdir()
+    (tmp_path / "mysite" / "__init__.py").touch()
+    (tmp_path / "mysite" / "settings.py").write_text(MINIMAL_SETTINGS)
+    (tmp_path / "mysite" / "urls.py").write_text(MINIMAL_URLS)
+    (tmp_path / "manage.py").write_text(
+        "import os, sys\n"
+        "from django.core.management import execute_from_command_line\n"
+        'os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mysite.settings")\n'
+        "execute_from_command_line(sys.argv)\n"
+    )
+    return project
+
+
+@pytest.mark.parametrize("where", ["README.md", "docs/how-to/add-to-a-site.md"])
+def test_a_site_with_these_lines_passes_its_checks_and_is_an_asgi_application(
+    minimal: Project, where: str
+) -> None:
+    for block in blocks_of(ROOT / where):
+        if block.language == "python" and (block.caption or block.text).startswith(("mysite", "# ")):
+            minimal.write(block)
+    assert "no issues" in minimal.run("python manage.py check --fail-level WARNING")
+    said = minimal.run("python -c 'from mysite.asgi import application; print(application)'")
+    assert "ProtocolTypeRouter" in said
+
+
+@pytest.mark.server
+def test_a_snippet_with_these_lines_has_an_endpoint_of_its_live_rows(minimal: Project) -> None:
+    for block in [*blocks_of(README), *blocks_of(DOCS / "how-to" / "follow-a-snippet.md")]:
+        if block.language == "python":
+            minimal.write(block)
+    (minimal.folder / "notices" / "__init__.py").touch()
+    minimal.run("python manage.py makemigrations notices")
+    minimal.run("python manage.py migrate -v0")
+    assert "no issues" in minimal.run("python manage.py check --fail-level WARNING")
+    asked = (
+        "from django.test import Client; from notices.models import Notice;"
+        "Notice.objects.create(text='Seen', level='info');"
+        "Notice.objects.create(text='Draft', level='info', live=False);"
+        "print([row['text'] for row in Client().get('/api/v2/notices/').json()['items']])"
+    )
+    assert minimal.run(f'python manage.py shell --no-imports -c "{asked}"').strip() == "['Seen']"
+
+
+@pytest.mark.server
+def test_the_tutorial_leads_to_a_live_page(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    ports = {"8000": str(free_port()), "3000": str(free_port())}
+    running = []
+    try:
+        for block in blocks_of(DOCS / "tutorial" / "first-live-page.md"):
+            for documented, free in ports.items():
+                block = _replaced(block, documented, free)
+            if block.language == "console":
+                running += [project.start(one) for one in _tutorial(project, block)]
+            else:
+                project.write(block)
+        _follow_the_tutorial_s_page(project, f"http://localhost:{ports['3000']}/")
+    finally:
+        for process in running:
+            process.terminate()
+        for process in running:
+            process.wait(20)
+
+
+def _replaced(block: Block, old: str, new: str) -> Block:
+    return Block(**{**vars(block), "text": block.text.replace(old, new)})
+
+
+def _tutorial(project: Project, block: Block) -> Iterator[str]:
+    """Run the commands of ``block``; give those that serve, which go on."""
+    for command in commands_of(block):
+        if command.startswith(("mkdir first", "cd ", "python3 -m venv", "source ", "pip install")):
+            continue  # here: a folder of the test's, and the environment that runs it
+        if command.startswith(("uvicorn", "python -m http.server")):
+            yield command
+            port = re.search(r"\b\d{4,5}\b", command)
+            wait_until(lambda port=port: answers(f"http://localhost:{port[0]}/"), what=command)
+        elif "createsuperuser" in command:
+            project.run(f"{command} --noinput")
+        elif "shell -c" not in command:
+            project.run(command)
+
+
+def _follow_the_tutorial_s_page(project: Project, address: str) -> None:
+    from playwright.sync_api import expect, sync_playwright
+
+    chromium = program("chromium", "chromium-browser", "google-chrome", called="Chromium")
+    *_, last = of("console")
+    tutorial = blocks_of(DOCS / "tutorial" / "first-live-page.md")
+    [publish] = [
+        command
+        for block in tutorial
+        if block.language == "console"
+        for command in commands_of(block)
+        if "shell -c" in command
+    ]
+    home = "from home.models import HomePage; home = HomePage.objects.first();"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page()
+        page.goto(address)
+        expect(page.locator("li")).to_have_text(["Home: "])
+        project.run(publish)
+        expect(page.locator("li")).to_have_text(["Home: From a shell"])
+        project.run(
+            f"""python manage.py shell -c "{home} child = HomePage(title='Child', intro='New');"""
+            """home.add_child(instance=child)" """
+        )
+        expect(page.locator("li")).to_have_text(["Home: From a shell", "Child: New"])
+        project.run(
+            f"""python manage.py shell -c "{home} home.intro = 'Draft'; home.save_revision();"""
+            """HomePage.objects.get(title='Child').unpublish()" """
+        )
+        expect(page.locator("li")).to_have_text(["Home: From a shell"])
+        browser.close()
