@@ -89,16 +89,11 @@ def _spawn(command: list[str]) -> subprocess.Popen[bytes]:
 
 
 def _prepare(children: list[subprocess.Popen[bytes]]) -> None:
-    for step, command in (
-        ("Bringing the database up to date", ["migrate", "--verbosity=0"]),
-        ("Looking after the content", ["seed_demo"]),
-    ):
-        print(f"{step} ...")
-        child = _spawn([*MANAGE, command[0], *command[1:]])
-        children.append(child)
-        if child.wait():
-            sys.exit(f"`manage.py {command[0]}` failed; its message is above.")
-        children.remove(child)
+    child = _spawn([*MANAGE, "seed_demo", "--migrate"])
+    children.append(child)
+    if child.wait():
+        sys.exit("The content could not be prepared; the message is above.")
+    children.remove(child)
 
 
 def _start_cms(port: int) -> subprocess.Popen[bytes]:

@@ -3,6 +3,7 @@
 from argparse import ArgumentParser
 from typing import Any
 
+from django.core.management import call_command
 from django.core.management.base import BaseCommand
 
 from example_project.newsroom.seed import build
@@ -13,12 +14,20 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
+            "--migrate",
+            action="store_true",
+            help="first bring the database up to date",
+        )
+        parser.add_argument(
             "--reset",
             action="store_true",
             help="first remove all pages, snippets, images, documents and the demo's users",
         )
 
-    def handle(self, *args: Any, reset: bool, **options: Any) -> None:
+    def handle(self, *args: Any, migrate: bool, reset: bool, **options: Any) -> None:
+        if migrate:
+            self.stdout.write("Bringing the database up to date")
+            call_command("migrate", verbosity=0)
         if reset and build.is_seeded():
             self.stdout.write("Removing what is there")
             build.clear()
