@@ -1,0 +1,177 @@
+"""The tree of the package reads as the flow of a change: who may import whom is held here."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "wagtail_live"
+NAME = PACKAGE.name
+
+#: Which modules of the package a module may import. What is not here may import none.
+ALLOWED = {
+    # The core: no I/O, no Django.
+    "exceptions": set(),
+    "events": set(),
+    "cursor": {"events", "exceptions"},
+    "protocol": {"exceptions"},
+    "outbox": set(),
+    "hub": {"events", "exceptions", "outbox", "protocol"},
+    # Django's side: what is written, and what may be read.
+    "models": set(),
+    "conf": {"exceptions"},
+    "database": {"conf"},
+    "bell": {"conf"},
+    "content": {"conf", "exceptions"},
+    "log": {"bell", "conf", "events", "exceptions", "models"},
+    "policy": {"content", "events"},
+    "representation": {"conf", "events", "exceptions", "policy"},
+    "signal_handlers": {"content", "events", "log"},
+    # Delivery.
+    "handshake": {"conf"},
+    "impact": {"content", "events"},
+    "missed": {"content", "events", "exceptions", "hub", "impact", "log", "representation"},
+    "relay": {
+        "bell",
+        "conf",
+        "cursor",
+        "database",
+        "events",
+        "exceptions",
+        "hub",
+        "impact",
+        "log",
+        "missed",
+        "representation",
+    },
+    "session": {
+        "conf",
+        "database",
+        "events",
+        "exceptions",
+        "handshake",
+        "hub",
+        "outbox",
+        "protocol",
+        "relay",
+        "representation",
+    },
+    "websocket": {"conf", "handshake", "outbox", "protocol", "relay", "session"},
+    # Doors.
+    "apps": {"checks", "signal_handlers"},
+    "checks": {"conf", "exceptions", "policy"},
+    "endpoints": set(),
+    "routing": {"websocket"},
+    "templatetags.wagtail_live": {"conf"},
+}
+#: Modules that know no Django, and what they may name of it all the same.
+CORE = {
+    "exceptions": {"django.core.exceptions.ImproperlyConfigured"},
+    "events": set(),
+    "cursor": set(),
+    "protocol": set(),
+    "outbox": set(),
+    "hub": set(),
+}
+DJANGO = ("django", "wagtail", "channels", "rest_framework", "asgiref", "modelcluster", "taggit")
+
+TREES = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts): ast.parse(path.read_text())
+    for path in sorted(PACKAGE.rglob("*.py"))
+    if path.name != "__init__.py" and "migrations" not in path.parts
+}
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    """Yield the full names that a tree imports, relative ones excepted: there are none."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: an import is absolute"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def own(tree: ast.AST) -> set[str]:
+    """Return the modules of this package that a tree imports."""
+    found = set()
+    for name in imported(tree):
+        if name == NAME or name.startswith(f"{NAME}."):
+            inner = name.removeprefix(NAME).removeprefix(".")
+            found.add(next((one for one in TREES if f"{inner}.".startswith(f"{one}.")), inner))
+    return found
+
+
+def below(name: str, *roots: str) -> bool:
+    return any(name == root or name.startswith(f"{root}.") for root in roots)
+
+
+@pytest.mark.parametrize("module", TREES)
+def test_a_module_imports_only_what_the_table_allows(module: str) -> None:
+    assert own(TREES[module]) <= ALLOWED.get(module, set())
+
+
+def test_the_table_allows_nothing_that_is_not_used() -> None:
+    used = {module: own(tree) for module, tree in TREES.items()}
+    assert {module: ALLOWED.get(module, set()) - used[module] for module in used} == {
+        module: set() for module in used
+    }
+    assert ALLOWED.keys() <= used.keys()
+
+
+@pytest.mark.parametrize("package", sorted(PACKAGE.rglob("__init__.py")), ids=str)
+def test_a_packages_own_file_imports_nothing(package: Path) -> None:
+    assert list(imported(ast.parse(package.read_text()))) == []
+
+
+def test_there_are_no_cycles() -> None:
+    remaining = {module: own(tree) for module, tree in TREES.items()}
+    while free := {module for module, others in remaining.items() if not others & remaining.keys()}:
+        remaining = {module: others for module, others in remaining.items() if module not in free}
+    assert not remaining
+
+
+@pytest.mark.parametrize("module", TREES)
+def test_imports_stand_at_the_top_of_the_file_except_in_ready(module: str) -> None:
+    functions = [
+        node
+        for node in ast.walk(TREES[module])
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+    if module == "apps":
+        functions = [function for function in functions if function.name != "ready"]
+    assert [name for function in functions for name in imported(function)] == []
+
+
+@pytest.mark.parametrize("module", CORE)
+def test_the_core_knows_no_django(module: str) -> None:
+    known = {name for name in imported(TREES[module]) if below(name, *DJANGO)}
+    assert known <= CORE[module]
+
+
+@pytest.mark.parametrize("module", TREES.keys() - {"conf"})
+def test_only_conf_reads_djangos_settings(module: str) -> None:
+    assert [name for name in imported(TREES[module]) if below(name, "django.conf")] == []
+
+
+@pytest.mark.parametrize("module", TREES.keys() - {"log"})
+def test_only_log_touches_the_logs_models(module: str) -> None:
+    assert "models" not in own(TREES[module])
+
+
+@pytest.mark.parametrize("module", TREES.keys() - {"signal_handlers"})
+def test_only_the_signal_handlers_hear_wagtail(module: str) -> None:
+    signals = ("wagtail.signals", "django.db.models.signals")
+    assert [name for name in imported(TREES[module]) if below(name, *signals)] == []
+
+
+def test_writing_ends_at_the_log() -> None:
+    delivery = {"hub", "missed", "outbox", "relay", "session", "websocket"}
+    reached, frontier = set(), {"signal_handlers"}
+    while frontier:
+        reached |= frontier
+        frontier = {other for module in frontier for other in ALLOWED.get(module, ())} - reached
+    assert not reached & delivery
