@@ -5,8 +5,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from django.contrib.contenttypes.models import ContentType
+from django.core.cache import cache
+from django.db import connection
+from django.test.utils import setup_databases, teardown_databases
 
 from tests.servers import Server, manage
 
@@ -38,3 +43,54 @@ def server(seeded: Path, tmp_path: Path) -> Iterator[Server]:
     server = Server(tmp_path / "server.log", environment_of(folder))
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_test_environment: None, django_db_blocker: Any) -> Iterator[None]:
+    """Make the test database for every test that asks, marked ``django_db`` or not."""
+    with django_db_blocker.unblock():
+        made = setup_databases(verbosity=0, interactive=False)
+    yield
+    with django_db_blocker.unblock():
+        teardown_databases(made, verbosity=0)
+
+
+#: Tables that migrations fill and tests leave alone.
+KEPT = frozenset({"auth_permission", "django_content_type", "django_migrations"})
+
+
+@pytest.fixture
+def committed(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
+    """
+    A database in which transactions really commit; what a test wrote is deleted after it.
+
+    Django's own way, a flush of all tables and the signals of a migration, takes seconds on
+    PostgreSQL and MariaDB.
+    """
+    with django_db_blocker.unblock():
+        yield
+        _empty_tables()
+        connection.close()
+
+
+def _empty_tables() -> None:
+    known = connection.introspection.django_table_names(only_existing=True)
+    tables = [name for name in known if name not in KEPT]
+    off, on = {
+        "sqlite": ("PRAGMA foreign_keys = OFF", "PRAGMA foreign_keys = ON"),
+        "postgresql": (
+            "SET session_replication_role = 'replica'",
+            "SET session_replication_role = 'origin'",
+        ),
+        "mysql": ("SET FOREIGN_KEY_CHECKS = 0", "SET FOREIGN_KEY_CHECKS = 1"),
+    }[connection.vendor]
+    with connection.cursor() as cursor:
+        cursor.execute(off)
+        for name in tables:
+            table = connection.ops.quote_name(name)
+            cursor.execute(f"SELECT 1 FROM {table} LIMIT 1")  # noqa: S608 - a table's own name
+            if cursor.fetchone():
+                cursor.execute(f"DELETE FROM {table}")  # noqa: S608 - a table's own name
+        cursor.execute(on)
+    ContentType.objects.clear_cache()
+    cache.clear()

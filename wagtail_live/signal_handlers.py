@@ -164,7 +164,7 @@ def child_deleted(
     sender: type[Model], instance: Any, using: str, origin: Any = None, **kwargs: Any
 ) -> None:
     """A child object was deleted by itself, not along with its parent."""
-    if (origin.model if isinstance(origin, QuerySet) else type(origin)) is sender:
+    if _model_of(origin) is sender:
         _parent_changed(sender, instance, using)
 
 
@@ -198,7 +198,7 @@ def unrestricting(
     sender: type[Model], instance: Any, using: str, origin: Any = None, **kwargs: Any
 ) -> None:
     """A view restriction is about to be deleted; one that goes with its page says nothing new."""
-    if isinstance(origin, QuerySet | sender):
+    if _model_of(origin) is sender:
         model, key, was = _restricted(instance)
         log.append(Kind.ACCESS, model, key, was=was, using=using)
 
@@ -349,6 +349,11 @@ def _state(
     else:
         announced = log.announce(kind, model, key, was=was)
         instance._wagtail_live_announced = announced, key
+
+
+def _model_of(origin: Any) -> type[Any]:
+    """Return the model that a deletion started from; ``origin`` is a queryset or an instance."""
+    return origin.model if isinstance(origin, QuerySet) else type(origin)
 
 
 def _may_be_live(instance: Any) -> bool:
