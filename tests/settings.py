@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from example_project.settings import *  # noqa: F403  # settings are names
 
 from example_project.settings import DATABASES, VAR_DIR
@@ -13,4 +15,4 @@ STORAGES = {
 }
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     # A file: threads of the database pool must see what the test writes.
-    DATABASES["default"]["TEST"] = {"NAME": str(VAR_DIR / "test.sqlite3")}
+    DATABASES["default"]["TEST"] = {"NAME": str(VAR_DIR / f"test-{os.getpid()}.sqlite3")}

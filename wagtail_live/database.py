@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from threading import Barrier
 from typing import TypeVar
 
 from django.db import InterfaceError, OperationalError, connections
@@ -32,6 +33,22 @@ async def run(job: Callable[[], T]) -> T:
     more on a fresh one.
     """
     return await asyncio.get_running_loop().run_in_executor(_executor(), _attempt, job)
+
+
+async def disconnect() -> None:
+    """End the threads and their connections. The next ``run`` starts anew."""
+    executor = _executor()
+    _executor.cache_clear()
+    # Every thread takes exactly one of these: none ends before all have begun.
+    together = Barrier(settings.database_threads)
+    for _ in range(settings.database_threads):
+        executor.submit(_disconnect, together)
+    await asyncio.to_thread(executor.shutdown)
+
+
+def _disconnect(together: Barrier) -> None:
+    together.wait()
+    connections.close_all()
 
 
 def _attempt(job: Callable[[], T]) -> T:

@@ -233,7 +233,9 @@ def prove(position: Position) -> None:
 def prune(*, older_than: timedelta | None = None) -> int:
     """Delete entries older than the retention time and move the floor; return how many."""
     using = database()
-    limit = timezone.now() - (older_than or timedelta(hours=settings.retention_hours))
+    if older_than is None:
+        older_than = timedelta(hours=settings.retention_hours)
+    limit = timezone.now() - older_than
     with transaction.atomic(using=using):
         if _lock_head(using, wait=False) is None:
             return 0

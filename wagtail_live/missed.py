@@ -47,7 +47,7 @@ def missed(
             raise BadCursor("query_changed")
         if live_query.label not in page_labels():
             raise BadCursor("access_changed")
-        touched, hidden = _access_changes(representation, entries)
+        touched, hidden = _access_changes(representation, live_query.label, entries)
         keys |= touched
     answer = representation.answer(keys, compare=False, known=frozenset(), limit=limit)
     if answer.too_many:
@@ -99,13 +99,30 @@ def _visible_before(
                 known[to_python(key)] = was is not None and representation.was_visible(
                     entry.model, was
                 )
+        if entry.was is not None and "url_path" in entry.was:
+            for key, was in _moved_along(int(entry.object_id), entry.was["path"]):
+                if key not in known:
+                    known[key] = representation.was_visible(entry.model, was)
     return known
 
 
+def _moved_along(root: int, old_path: str) -> list[tuple[int, dict[str, Any]]]:
+    """Return (key, was) of the pages below a page that was saved, as if they had moved with it."""
+    pages = page_model()._base_manager
+    path = pages.filter(pk=root).values_list("path", flat=True).first()
+    if path is None or path == old_path:
+        return []
+    rows = pages.filter(path__startswith=path).exclude(pk=root)
+    return [
+        (key, {"live": live, "path": old_path + below[len(path) :]})
+        for key, below, live in rows.values_list("pk", "path", "live")
+    ]
+
+
 def _access_changes(
-    representation: Representation, entries: Iterable[Entry]
+    representation: Representation, label: str, entries: Iterable[Entry]
 ) -> tuple[frozenset[Hashable], frozenset[Hashable]]:
-    """Return the keys of live pages whose restrictions changed, and of those seen before."""
+    """Return the keys of live pages whose restrictions changed, and those of them seen before."""
     touched: set[Hashable] = set()
     seen: set[Hashable] = set()
     for entry in entries:
@@ -115,7 +132,7 @@ def _access_changes(
         below = representation.policy.trees_of([int(entry.object_id)])
         if not below:
             continue
-        pages = page_model()._base_manager.filter(impact.below(below), live=True)
+        pages = apps.get_model(label)._base_manager.filter(impact.below(below), live=True)
         keys = set(pages.values_list("pk", flat=True))
         touched |= keys
         if representation.policy.accepted(was, representation.audience):

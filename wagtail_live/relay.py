@@ -19,7 +19,7 @@ from wagtail_live import bell, conf, database, impact, log
 from wagtail_live.conf import settings
 from wagtail_live.cursor import Sealer, fingerprint
 from wagtail_live.events import Answer, Audience, Batch, Entry, Position, Query, Snapshot
-from wagtail_live.exceptions import BadCursor, LiveError, ServiceUnavailable
+from wagtail_live.exceptions import BadCursor, Forbidden, LiveError, ServiceUnavailable
 from wagtail_live.hub import Follower, Hub, LiveQuery, Question
 from wagtail_live.missed import missed
 from wagtail_live.representation import Representation
@@ -60,8 +60,12 @@ class Feed:
     @property
     def covered(self) -> Position:
         """Everything up to here is in what the followers have."""
-        busy = self._work is not None or self._pending is not None
-        return self._covered if busy else self.hub.position
+        return self._covered if self.busy else self.hub.position
+
+    @property
+    def busy(self) -> bool:
+        """Whether batches wait or are being worked on."""
+        return self._work is not None or self._pending is not None
 
     async def join(self, follower: Follower, cursor: str | None) -> None:
         """Give ``follower`` its base or what it missed, and let it follow."""
@@ -98,9 +102,11 @@ class Feed:
         label = self.live_query.label if self.live_query else ""
         self.push(Batch(before=last, last=last, renew=frozenset({label})))
 
-    def close(self) -> None:
+    def close(self) -> asyncio.Task[None] | None:
+        """Stop working; return the task that stops, if there is one."""
         if self._work is not None:
             self._work.cancel()
+        return self._work
 
     async def _opened(self) -> LiveQuery:
         if self.live_query is None:
@@ -124,7 +130,12 @@ class Feed:
     async def _resume(self, live_query: LiveQuery, follower: Follower, cursor: str) -> None:
         position = _sealer().open(cursor, self._fingerprint)
         # Held first, then the gap: what leaves in between is seen by one of the two.
-        await self._base(live_query)
+        try:
+            await self._base(live_query)
+        except Forbidden:
+            if live_query.query.item is None:
+                raise
+            # The item has gone since: the cursor proves that its holder could see it.
         found = await database.run(
             partial(missed, self.representation, live_query, position, limit=settings.max_batch)
         )
@@ -227,6 +238,23 @@ class Relay:
         if feed.live_query is not None:
             feed.live_query.discard(follower)
         self._release(feed)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a live query still works on what the log said."""
+        return any(feed.busy for feed in self._feeds.values())
+
+    async def close(self) -> None:
+        """End everything; the next follower starts anew."""
+        tasks = [task for feed in self._feeds.values() if (task := feed.close()) is not None]
+        if self._task is not None:
+            self._task.cancel()
+            tasks.append(self._task)
+        if tasks:
+            await asyncio.wait(tasks)
+        self._feeds.clear()
+        self.hub = Hub()
+        self._task = None
 
     def _release(self, feed: Feed) -> None:
         feed.users -= 1

@@ -161,7 +161,6 @@ class Representation:
     def _filtered(self, view: BaseAPIViewSet) -> QuerySet[Any]:
         queryset = view.get_queryset()
         view.check_query_parameters(queryset)
-        view.get_serializer_class()
         return view.filter_queryset(queryset)
 
     def _item(self) -> tuple[str | None, frozenset[Hashable]]:
@@ -177,7 +176,9 @@ class Representation:
 
     def _rows(self, view: BaseAPIViewSet, objects: Iterable[Any]) -> dict[Hashable, str]:
         instances = list(objects)
-        data = view.get_serializer(instances, many=True).data
+        with _query_errors():
+            serializer = view.get_serializer(instances, many=True)
+        data = serializer.data
         return {instance.pk: _json(row) for instance, row in zip(instances, data, strict=True)}
 
 

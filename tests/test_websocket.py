@@ -1,0 +1,531 @@
+"""Following, through the whole flow: a save, the log, the relay, the session, frames."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.contrib.auth.models import Group
+from django.test import Client
+from wagtail.models import Page, PageViewRestriction, Site
+
+from example_project.newsroom.models import ArticlePage, Author, Notice, SectionPage
+from tests import newsroom
+from tests.newsroom import Newsroom, publish
+from wagtail_live import database, log, relay
+from wagtail_live.testing import Closed, Frame, LiveClient, Refused
+
+pytestmark = [pytest.mark.databases, pytest.mark.usefixtures("committed")]
+
+ARTICLES = {"type": "newsroom.ArticlePage", "fields": "title", "order": "title"}
+
+
+def sync(function: Callable[[], Any]) -> Any:
+    return sync_to_async(function, thread_sensitive=True)()
+
+
+@pytest.fixture
+def news() -> Newsroom:
+    return newsroom.build()
+
+
+@pytest.fixture(autouse=True)
+async def quiet_relay() -> AsyncIterator[None]:
+    """End the relay's task and the pool's connections with the test."""
+    yield
+    await relay.current().close()
+    await database.disconnect()
+
+
+def api(path: str, client: Client | None = None, **query: Any) -> Any:
+    return json.loads((client or Client()).get(f"/api/v2/{path}", query).content)
+
+
+async def settled(client: LiveClient) -> list[Frame]:
+    """Return the frames of everything committed until now."""
+    head = await database.run(lambda: (log.number(), log.head())[1])
+    current = relay.current()
+    async with asyncio.timeout(10):
+        while current.hub.position.number < head.number or current.busy:
+            await asyncio.sleep(0.01)
+    return await client.unheard()
+
+
+class TestFollowing:
+    async def test_the_snapshot_is_the_listing(self, news: Newsroom) -> None:
+        async with LiveClient() as client:
+            init = await client.subscribe("pages", ARTICLES, uid="a")
+            listing = await sync(lambda: api("pages/", **ARTICLES))
+            assert init["data"] == listing["items"]
+            assert init["meta"] == listing["meta"]
+            assert (init["event"], init["uid"]) == ("init", "a")
+
+    async def test_an_item_has_the_shape_of_the_detail(self, news: Newsroom) -> None:
+        async with LiveClient() as client:
+            init = await client.subscribe("pages", item=news.tram.pk, uid=1)
+            assert init["data"] == await sync(lambda: api(f"pages/{news.tram.pk}/"))
+            assert init["uid"] == "1"
+
+    async def test_create_update_delete(self, news: Newsroom) -> None:
+        async with LiveClient() as client:
+            await client.subscribe("pages", ARTICLES)
+            page = await sync(lambda: newsroom.add_article(news.town, "Ferry"))
+            [created] = await settled(client)
+            assert (created["event"], created["data"][0]["title"]) == ("create", "Ferry")
+            await sync(lambda: publish(page, title="Ferry returns"))
+            [updated] = await settled(client)
+            assert (updated["event"], updated["data"][0]["title"]) == ("update", "Ferry returns")
+            await sync(lambda: ArticlePage.objects.get(pk=page.pk).unpublish())
+            [deleted] = await settled(client)
+            assert (deleted["event"], deleted["data"]) == ("delete", [page.pk])
+
+    async def test_a_draft_never_shows(self, news: Newsroom) -> None:
+        async with LiveClient() as client:
+            await client.subscribe("pages", ARTICLES)
+
+            def draft() -> None:
+                page = ArticlePage.objects.get(pk=news.tram.pk)
+                page.title = "Secret"
+                page.save_revision()
+                publish(news.bells, title="Public")
+
+            await sync(draft)
+            [frame] = await settled(client)
+            assert [row["title"] for row in frame["data"]] == ["Public"]
+
+    async def test_leaving_a_filter_and_a_section_are_deletes(self, news: Newsroom) -> None:
+        async with LiveClient() as client:
+            await client.subscribe("pages", {"child_of": news.town.pk}, uid="section")
+            await client.subscribe("pages", {"slug": "tram"}, uid="slug")
+            await sync(lambda: publish(news.tram, slug="tramway"))
+            frames = {frame["uid"]: frame for frame in await settled(client)}
+            assert frames["slug"]["event"] == "delete"
+            assert frames["section"]["event"] == "update"
+            await sync(
+                lambda: Page.objects.get(pk=news.tram.pk).move(
+                    Page.objects.get(pk=news.arts.pk), "last-child"
+                )
+            )
+            [frame] = await settled(client)
+            assert (frame["uid"], frame["event"], frame["data"]) == (
+                "section",
+                "delete",
+                [news.tram.pk],
+            )
+
+    async def test_a_moved_section_updates_its_descendants(self, news: Newsroom) -> None:
+        async with LiveClient() as client:
+            await client.subscribe("pages", {**ARTICLES, "fields": "html_url"})
+            await sync(lambda: publish(news.town, slug="city"))
+            [frame] = await settled(client)
+            assert {row["meta"]["html_url"] for row in frame["data"]} == {
+                "http://localhost/city/tram/",
+                "http://localhost/city/bells/",
+            }
+
+    async def test_a_deleted_section_takes_its_descendants_along(self, news: Newsroom) -> None:
+        async with LiveClient() as client:
+            await client.subscribe("pages", ARTICLES)
+            await sync(lambda: Page.objects.get(pk=news.town.pk).delete())
+            [frame] = await settled(client)
+            assert (frame["event"], frame["data"]) == (
+                "delete",
+                sorted([news.tram.pk, news.bells.pk]),
+            )
+
+    async def test_restricting_a_section_hides_it_and_lifting_it_shows_it_again(
+        self, news: Newsroom
+    ) -> None:
+        async with LiveClient() as client:
+            await client.subscribe("pages", ARTICLES)
+            rule = await sync(
+                lambda: PageViewRestriction.objects.create(page=news.town, restriction_type="login")
+            )
+            [frame] = await settled(client)
+            assert (frame["event"], len(frame["data"])) == ("delete", 2)
+            await sync(lambda: publish(news.tram, title="Unseen"))
+            assert await settled(client) == []
+            await sync(rule.delete)
+            [frame] = await settled(client)
+            assert (frame["event"], len(frame["data"])) == ("create", 2)
+
+    async def test_an_alias_of_a_restricted_page_is_not_shown(self, news: Newsroom) -> None:
+        def arrange() -> Page:
+            alias = news.tram.create_alias(parent=SectionPage.objects.get(pk=news.arts.pk))
+            PageViewRestriction.objects.create(page=news.tram, restriction_type="login")
+            return alias
+
+        alias = await sync(arrange)
+        async with LiveClient() as client:
+            init = await client.subscribe("pages", ARTICLES)
+            assert alias.pk not in {row["id"] for row in init["data"]}
+            refused = await client.subscribe("pages", item=alias.pk)
+            assert refused["error"]["code"] == "FORBIDDEN"
+            await sync(lambda: publish(news.tram, title="Secret tram"))
+            assert await settled(client) == []
+
+    async def test_a_changed_author_updates_the_articles_that_show_it(self, news: Newsroom) -> None:
+        async with LiveClient() as client:
+            await client.subscribe("pages", {**ARTICLES, "fields": "author(name)"}, uid="pages")
+            await client.subscribe("authors", uid="authors")
+
+            def rename() -> None:
+                author = Author.objects.get(pk=news.author.pk)
+                author.name = "Inés Calder"
+                author.save_revision().publish()
+
+            await sync(rename)
+            frames = {frame["uid"]: frame for frame in await settled(client)}
+            assert frames["pages"]["data"][0]["author"]["name"] == "Inés Calder"
+            assert frames["authors"]["data"][0]["name"] == "Inés Calder"
+
+    async def test_a_parent_renamed_updates_the_child_that_shows_it(self, news: Newsroom) -> None:
+        async with LiveClient() as client:
+            await client.subscribe("pages", item=news.tram.pk)
+            await sync(lambda: publish(news.town, title="City"))
+            [frame] = await settled(client)
+            assert frame["data"][0]["meta"]["parent"]["title"] == "City"
+
+    async def test_an_event_filter_lets_only_that_event_through(self, news: Newsroom) -> None:
+        async with LiveClient() as client:
+            init = await client.subscribe("notices", event="delete")
+            assert "data" not in init
+            notice = await sync(lambda: Notice.objects.create(text="Fog"))
+            await settled(client)
+            await sync(notice.save)
+            await settled(client)
+            key = notice.pk
+            await sync(notice.delete)
+            [frame] = await settled(client)
+            assert (frame["event"], frame["data"]) == ("delete", [key])
+
+    async def test_a_site_change_is_a_fresh_base(self, news: Newsroom) -> None:
+        async with LiveClient() as client:
+            await client.subscribe("pages", ARTICLES)
+
+            def rename() -> None:
+                site = Site.objects.get()
+                site.port = 8080
+                site.save()
+
+            await sync(rename)
+            [frame] = await settled(client)
+            assert (frame["event"], frame["reset"]) == ("init", "renewed")
+
+    async def test_more_than_a_batch_is_a_fresh_base(self, news: Newsroom, settings) -> None:
+        settings.WAGTAIL_LIVE_MAX_BATCH = 2
+        async with LiveClient() as client:
+            await client.subscribe("pages", {**ARTICLES, "limit": 1})
+            await sync(lambda: publish(news.home, slug="start"))
+            [frame] = await settled(client)
+            assert (frame["event"], frame["reset"], len(frame["data"])) == ("init", "too_many", 1)
+
+    async def test_unsubscribing_ends_the_frames(self, news: Newsroom) -> None:
+        async with LiveClient() as client:
+            await client.subscribe("pages", ARTICLES, uid="a")
+            client.say({"type": "unsubscribe", "uid": "a"})
+            assert await client.hear() == {
+                "type": "subscription",
+                "event": "unsubscribe",
+                "uid": "a",
+            }
+            await sync(lambda: publish(news.tram, title="Unheard"))
+            assert await settled(client) == []
+
+    async def test_a_second_subscription_with_a_uid_replaces_the_first(
+        self, news: Newsroom
+    ) -> None:
+        async with LiveClient() as client:
+            await client.subscribe("pages", ARTICLES, uid="a")
+            await client.subscribe("authors", uid="a")
+            await sync(lambda: publish(news.tram, title="Unheard"))
+            assert await settled(client) == []
+
+
+class TestAskers:
+    async def test_a_member_sees_what_the_session_opens(self, news: Newsroom) -> None:
+        def arrange() -> Client:
+            PageViewRestriction.objects.create(page=news.town, restriction_type="login")
+            browser = Client()
+            browser.force_login(newsroom.add_user("member"))
+            return browser
+
+        browser = await sync(arrange)
+        cookies = {"sessionid": browser.cookies["sessionid"].value}
+        async with LiveClient(cookies=cookies) as member, LiveClient() as public:
+            seen = await member.subscribe("pages", ARTICLES)
+            assert seen["data"] == (await sync(lambda: api("pages/", browser, **ARTICLES)))["items"]
+            assert len(seen["data"]) == 3
+            assert len((await public.subscribe("pages", ARTICLES))["data"]) == 1
+        async with LiveClient(cookies=cookies, origin=None) as program:
+            assert len((await program.subscribe("pages", ARTICLES))["data"]) == 1
+
+    async def test_groups_and_passwords_count(self, news: Newsroom) -> None:
+        def arrange() -> tuple[Client, Client]:
+            group = Group.objects.create(name="Readers")
+            PageViewRestriction.objects.create(
+                page=news.tram, restriction_type="groups"
+            ).groups.add(group)
+            rule = PageViewRestriction.objects.create(
+                page=news.bells,
+                restriction_type="password",
+                password="sesame",  # noqa: S106 - a test's
+            )
+            reader, guest = Client(), Client()
+            user = newsroom.add_user("reader")
+            user.groups.add(group)
+            reader.force_login(user)
+            session = guest.session
+            session["passed_page_view_restrictions"] = [rule.pk]
+            session.save()
+            return reader, guest
+
+        reader, guest = await sync(arrange)
+        expected = {reader: {"Tram", "Opera"}, guest: {"Bells", "Opera"}}
+        for browser, titles in expected.items():
+            cookies = {"sessionid": browser.cookies["sessionid"].value}
+            async with LiveClient(cookies=cookies) as client:
+                init = await client.subscribe("pages", ARTICLES)
+                assert {row["title"] for row in init["data"]} == titles
+
+    @pytest.mark.parametrize(
+        "origin",
+        [
+            "https://localhost",
+            "http://localhost:81",
+            "http://evil.example",
+            "http://localhost.evil.example",
+            "null",
+            "http://[",
+            "",
+        ],
+    )
+    async def test_a_foreign_origin_is_refused(self, news: Newsroom, origin: str) -> None:
+        with pytest.raises(Refused):
+            async with LiveClient(origin=origin):
+                pass
+
+    async def test_an_allowed_origin_is_welcome(self, news: Newsroom) -> None:
+        async with LiveClient(origin="http://localhost:3000") as client:
+            assert (await client.subscribe("notices"))["event"] == "init"
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("frame", "code", "uid"),
+        [
+            ("{", "INVALID_PAYLOAD", None),
+            ("[]", "INVALID_PAYLOAD", None),
+            ("[" * 60000, "INVALID_PAYLOAD", None),
+            (b"\x00", "INVALID_PAYLOAD", None),
+            ({"type": "dance", "uid": "u"}, "UNKNOWN_TYPE", "u"),
+            ({"type": "subscribe", "uid": "u"}, "INVALID_PAYLOAD", "u"),
+            ({"type": "subscribe", "collection": "users", "uid": "u"}, "FORBIDDEN", "u"),
+            ({"type": "subscribe", "collection": "pages", "item": 0, "uid": "u"}, "FORBIDDEN", "u"),
+            (
+                {"type": "subscribe", "collection": "pages", "item": "1 OR 1", "uid": "u"},
+                "FORBIDDEN",
+                "u",
+            ),
+            (
+                {"type": "subscribe", "collection": "pages", "item": 10**30, "uid": "u"},
+                "FORBIDDEN",
+                "u",
+            ),
+        ],
+    )
+    async def test_a_bad_message_is_answered(
+        self, news: Newsroom, frame: Any, code: str, uid: str | None
+    ) -> None:
+        async with LiveClient() as client:
+            client.say(frame)
+            answer = await client.hear()
+            assert (answer["status"], answer["error"]["code"]) == ("error", code)
+            assert answer.get("uid") == uid
+            assert answer["error"]["message"].endswith(".")
+            assert await client.unheard() == []
+
+    @pytest.mark.parametrize(
+        "query",
+        [
+            {"fields": "nonsense"},
+            {"fields": "title,(("},
+            {"nonsense": "1"},
+            {"child_of": 424242},
+            {"child_of": "first"},
+            {"child_of": 10**30},
+            {"descendant_of": -1},
+            {"translation_of": 424242},
+            {"type": "newsroom.Nothing"},
+            {"type": "newsroom.ArticlePage", "date": "yesterday"},
+            {"type": "newsroom.ArticlePage", "author": "many"},
+            {"type": "newsroom.ArticlePage", "categories": "many"},
+            {"limit": "all"},
+            {"limit": 10**6},
+            {"offset": -1},
+            {"order": "nonsense"},
+            {"locale": "xx"},
+            {"site": "nowhere.example"},
+            {"title": {"_eq": "x"}},
+            {"title": "\x00"},
+            {"search": "tram"},
+            {"rich_text_format": "nonsense"},
+        ],
+    )
+    async def test_a_bad_query_is_answered(self, news: Newsroom, query: dict[str, Any]) -> None:
+        async with LiveClient() as client:
+            answer = await client.subscribe("pages", query, uid="q")
+            assert answer["error"]["code"] == "INVALID_QUERY", answer
+            assert answer["type"] == "subscribe"
+            assert answer["uid"] == "q"
+            assert (await client.subscribe("pages", ARTICLES))["event"] == "init"
+
+    async def test_what_is_missing_and_what_is_hidden_look_the_same(self, news: Newsroom) -> None:
+        await sync(
+            lambda: PageViewRestriction.objects.create(page=news.town, restriction_type="login")
+        )
+        async with LiveClient() as client:
+            hidden = await client.subscribe("pages", item=news.tram.pk)
+            missing = await client.subscribe("pages", item=424242)
+            collection = await client.subscribe("secrets")
+            assert hidden == missing == collection
+            hidden = await client.subscribe("pages", {"child_of": news.town.pk})
+            missing = await client.subscribe("pages", {"child_of": 424242})
+            assert hidden == missing
+
+    async def test_too_many_subscriptions_are_refused(self, news: Newsroom, settings) -> None:
+        settings.WAGTAIL_LIVE_MAX_SUBSCRIPTIONS = 2
+        async with LiveClient() as client:
+            for uid in "ab":
+                assert (await client.subscribe("notices", uid=uid))["event"] == "init"
+            refused = await client.subscribe("notices", uid="c")
+            assert refused["error"]["code"] == "TOO_MANY_SUBSCRIPTIONS"
+            client.say({"type": "unsubscribe", "uid": "a"})
+            await client.hear()
+            assert (await client.subscribe("notices", uid="c"))["event"] == "init"
+
+    async def test_too_large_a_message_closes(self, news: Newsroom) -> None:
+        async with LiveClient() as client:
+            client.say("x" * 65_537)
+            with pytest.raises(Closed) as closed:
+                await client.hear()
+            assert closed.value.code == 1009
+
+    async def test_a_silent_client_is_pinged_and_then_closed(
+        self, news: Newsroom, settings
+    ) -> None:
+        settings.WAGTAIL_LIVE_HEARTBEAT_SECONDS = 0.05
+        async with LiveClient() as client:
+            assert await client.hear() == {"type": "ping"}
+            with pytest.raises(Closed) as closed:
+                await client.hear()
+            assert closed.value.code == 4408
+
+
+class TestResuming:
+    async def test_a_good_cursor_gives_what_was_missed(self, news: Newsroom) -> None:
+        async with LiveClient() as client:
+            cursor = (await client.subscribe("pages", ARTICLES))["cursor"]
+
+        def meanwhile() -> Page:
+            publish(news.tram, title="Tram returns")
+            ArticlePage.objects.get(pk=news.bells.pk).unpublish()
+            return newsroom.add_article(news.arts, "Ferry")
+
+        ferry = await sync(meanwhile)
+        async with LiveClient() as client:
+            answer = await client.subscribe("pages", ARTICLES, cursor=cursor, uid="r")
+            assert (answer["event"], answer["uid"]) == ("resume", "r")
+            frames = await settled(client)
+            said = {frame["event"]: frame["data"] for frame in frames}
+            assert said["delete"] == [news.bells.pk]
+            assert [row["title"] for row in said["update"]] == ["Tram returns"]
+            assert [row["id"] for row in said["create"]] == [ferry.pk]
+            assert ["cursor" in frame for frame in frames] == [False, False, True]
+
+    async def test_nothing_missed_is_nothing_sent(self, news: Newsroom) -> None:
+        async with LiveClient() as client:
+            cursor = (await client.subscribe("pages", ARTICLES))["cursor"]
+            answer = await client.subscribe("pages", ARTICLES, cursor=cursor, uid="r")
+            assert answer["event"] == "resume"
+            assert await settled(client) == []
+
+    async def test_what_was_and_stays_hidden_is_not_replayed(self, news: Newsroom) -> None:
+        rule = await sync(
+            lambda: PageViewRestriction.objects.create(page=news.town, restriction_type="login")
+        )
+        async with LiveClient() as client:
+            cursor = (await client.subscribe("pages", ARTICLES))["cursor"]
+
+        def meanwhile() -> None:
+            publish(news.tram, title="Secret")
+            ArticlePage.objects.get(pk=news.bells.pk).delete()
+            rule.restriction_type = "password"
+            rule.save()
+
+        await sync(meanwhile)
+        async with LiveClient() as client:
+            answer = await client.subscribe("pages", ARTICLES, cursor=cursor)
+            assert answer["event"] == "resume"
+            assert await settled(client) == []
+
+    async def test_what_was_restricted_meanwhile_is_a_delete(self, news: Newsroom) -> None:
+        async with LiveClient() as client:
+            cursor = (await client.subscribe("pages", ARTICLES))["cursor"]
+        await sync(
+            lambda: PageViewRestriction.objects.create(page=news.town, restriction_type="login")
+        )
+        async with LiveClient() as client:
+            await client.subscribe("pages", ARTICLES, cursor=cursor)
+            [frame] = await settled(client)
+            assert (frame["event"], frame["data"]) == (
+                "delete",
+                sorted([news.tram.pk, news.bells.pk]),
+            )
+
+    async def test_an_item_that_went_meanwhile_is_a_delete(self, news: Newsroom) -> None:
+        async with LiveClient() as client:
+            cursor = (await client.subscribe("pages", item=news.tram.pk))["cursor"]
+        await sync(lambda: ArticlePage.objects.get(pk=news.tram.pk).unpublish())
+        async with LiveClient() as client:
+            answer = await client.subscribe("pages", item=news.tram.pk, cursor=cursor)
+            assert answer["event"] == "resume"
+            [frame] = await settled(client)
+            assert (frame["event"], frame["data"]) == ("delete", [news.tram.pk])
+            await sync(lambda: publish(news.tram))
+            [frame] = await settled(client)
+            assert frame["event"] == "create"
+
+    @pytest.mark.parametrize("cursor", ["", "x", "A" * 92, "é" * 40])
+    async def test_a_forged_cursor_is_a_reset(self, news: Newsroom, cursor: str) -> None:
+        async with LiveClient() as client:
+            answer = await client.subscribe("pages", ARTICLES, cursor=cursor)
+            assert (answer["event"], answer["reset"]) == ("init", "unknown")
+            assert len(answer["data"]) == 3
+
+    async def test_a_cursor_of_another_query_is_a_reset(self, news: Newsroom) -> None:
+        async with LiveClient() as client:
+            cursor = (await client.subscribe("notices"))["cursor"]
+            answer = await client.subscribe("pages", ARTICLES, cursor=cursor)
+            assert (answer["event"], answer["reset"]) == ("init", "other_query")
+
+    async def test_a_pruned_cursor_is_a_reset_and_the_floor_itself_is_not(
+        self, news: Newsroom
+    ) -> None:
+        from datetime import timedelta  # noqa: PLC0415  # used once
+
+        async with LiveClient() as client:
+            await sync(lambda: publish(news.tram, title="One"))
+            old = (await client.subscribe("pages", ARTICLES))["cursor"]
+            await sync(lambda: publish(news.tram, title="Two"))
+            await settled(client)
+            floor = (await client.subscribe("pages", ARTICLES, uid="2"))["cursor"]
+            await sync(lambda: log.prune(older_than=timedelta(0)))
+            answer = await client.subscribe("pages", ARTICLES, cursor=old, uid="3")
+            assert (answer["event"], answer["reset"]) == ("init", "expired")
+            answer = await client.subscribe("pages", ARTICLES, cursor=floor, uid="4")
+            assert answer["event"] == "resume"
