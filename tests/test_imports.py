@@ -65,6 +65,7 @@ ALLOWED = {
     "checks": {"conf", "exceptions", "policy"},
     "endpoints": set(),
     "routing": {"websocket"},
+    "testing": set(),
     "templatetags.wagtail_live": {"conf"},
 }
 #: Modules that know no Django, and what they may name of it all the same.
