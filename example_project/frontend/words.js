@@ -74,10 +74,11 @@ export function translatePage() {
   }
 }
 
-const day = new Intl.DateTimeFormat(language, { day: "numeric", month: "long", year: "numeric" });
-const today = new Intl.DateTimeFormat(language, { dateStyle: "full" });
-const clock = new Intl.DateTimeFormat(language, { hour: "2-digit", minute: "2-digit" });
-const ago = new Intl.RelativeTimeFormat(language, { numeric: "auto" });
+const region = { en: "en-GB", de: "de-DE" }[language];
+const day = new Intl.DateTimeFormat(region, { day: "numeric", month: "long", year: "numeric" });
+const today = new Intl.DateTimeFormat(region, { dateStyle: "full" });
+const clock = new Intl.DateTimeFormat(region, { hour: "2-digit", minute: "2-digit" });
+const ago = new Intl.RelativeTimeFormat(region, { numeric: "auto" });
 
 export const showToday = (date) => today.format(date);
 export const showClock = (date) => clock.format(date);

@@ -18,9 +18,10 @@ def media(request: HttpRequest, name: str) -> HttpResponse:
     """
     try:
         path = Path(safe_join(settings.MEDIA_ROOT, name))
+        documents = Path(safe_join(settings.MEDIA_ROOT, "documents"))
     except SuspiciousFileOperation as error:
         raise Http404 from error
-    if name.startswith("documents/") or not path.is_file():
+    if documents in path.parents or not path.is_file():
         raise Http404
     kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
     response = HttpResponse(path.read_bytes(), content_type=kind)

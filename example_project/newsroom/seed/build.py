@@ -319,6 +319,9 @@ class _Builder:
 
     def restricted(self) -> None:
         self.say("Restricted pages")
+        # Made before its source is restricted: it gets no rule of its own, only its source's.
+        charts = ArticlePage.objects.get(pk=self.ids["page", "group"])
+        charts.create_alias(parent=self.sections["town"])
         PageViewRestriction.objects.create(
             page=self.sections["members"], restriction_type=PageViewRestriction.LOGIN
         )
@@ -331,9 +334,6 @@ class _Builder:
             page_id=self.ids["page", "group"], restriction_type=PageViewRestriction.GROUPS
         )
         for_group.groups.add(Group.objects.get(name=SUBSCRIBERS))
-        # An alias has the restrictions of its source's own, not those of the source's ancestors.
-        charts = ArticlePage.objects.get(pk=self.ids["page", "group"])
-        charts.create_alias(parent=self.sections["town"])
 
     def documents(self) -> None:
         self.say("Documents")
