@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import wagtail_live  # noqa: E402  # its folder is on the path only now
+import wagtail_live  # its folder is on the path only now
 
 project = "wagtail-live-content"
 author = "The wagtail-live-content contributors"

@@ -14,16 +14,20 @@ import sys
 import types
 from collections.abc import Iterator
 from configparser import ConfigParser
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvicorn
 from django.template import engines
+from playwright.sync_api import expect, sync_playwright
 
+from example_project.newsroom.models import Author
 from tests.requires import program
-from tests.servers import ROOT, answers, free_port, wait_until
-from wagtail_live import checks, conf, content, events, exceptions, policy, protocol
+from tests.servers import ROOT, Server, answers, free_port, wait_until
+from wagtail_live import checks, conf, events, exceptions, policy, protocol
+from wagtail_live.representation import UNFOLLOWABLE, Representation
 
 DOCS = ROOT / "docs"
 README = ROOT / "README.md"
@@ -169,7 +173,9 @@ def test_every_member_of_a_message_is_in_the_reference_and_no_other(kind: Any) -
 
 def test_every_check_is_in_the_reference_and_no_other() -> None:
     described = {row[0].strip("`") for row in rows(page("reference/checks.md"))}
-    assert described == set(re.findall(r"wagtail_live\.[EWI]\d+", Path(checks.__file__).read_text()))
+    assert described == set(
+        re.findall(r"wagtail_live\.[EWI]\d+", Path(checks.__file__).read_text())
+    )
 
 
 def test_the_policy_s_questions_are_in_the_reference_and_no_other() -> None:
@@ -183,8 +189,6 @@ def test_what_an_audience_holds_is_in_the_reference_and_no_other() -> None:
 
 
 def test_what_cannot_be_followed_is_in_the_reference() -> None:
-    from wagtail_live.representation import UNFOLLOWABLE
-
     text = section(page("reference/messages.md"), "Queries")
     assert all(f"`{name}`" in text for name in UNFOLLOWABLE)
 
@@ -195,7 +199,9 @@ def test_the_readme_names_the_supported_versions() -> None:
     classifiers = metadata["metadata"]["classifiers"].splitlines()
     text = section(README.read_text(), "Supported versions")
     for classifier in classifiers:
-        found = re.fullmatch(r"(?:Framework|Programming Language) :: (\w+) :: (\d+\.\d+)", classifier)
+        found = re.fullmatch(
+            r"(?:Framework|Programming Language) :: (\w+) :: (\d+\.\d+)", classifier
+        )
         if found:
             assert re.search(rf"{found[1]}\b[^;\n]*\b{re.escape(found[2])}\b", text), classifier
 
@@ -240,7 +246,9 @@ def test_html_is_well_formed_and_its_scripts_are_modules(block: Block, tmp_path:
         _check_module(script, tmp_path)
     void = {"meta", "link", "img", "input", "br"}
     stack: list[str] = []
-    for closing, tag in re.findall(r"<(/?)(\w+)", re.sub(r"(?s)<script.*?</script>", "", block.text)):
+    for closing, tag in re.findall(
+        r"<(/?)(\w+)", re.sub(r"(?s)<script.*?</script>", "", block.text)
+    ):
         if closing:
             assert stack.pop() == tag
         elif tag not in void:
@@ -300,7 +308,18 @@ def _compact(value: Any) -> str:
 
 @pytest.mark.parametrize("block", of("console"), ids=str)
 def test_console_blocks_are_commands_of_this_project_or_of_everybody(block: Block) -> None:
-    known = {"cd", "cp", "make", "mkdir", "pip", "python", "python3", "source", "uvicorn", "wagtail"}
+    known = {
+        "cd",
+        "cp",
+        "make",
+        "mkdir",
+        "pip",
+        "python",
+        "python3",
+        "source",
+        "uvicorn",
+        "wagtail",
+    }
     commands = commands_of(block)
     assert commands
     for command in commands:
@@ -314,8 +333,6 @@ def commands_of(block: Block) -> list[str]:
 
 
 def _check_uvicorn(command: str) -> None:
-    import uvicorn
-
     known = {option for parameter in uvicorn.main.params for option in parameter.opts}
     assert set(re.findall(r"(--[\w-]+)", command)) <= known
 
@@ -325,9 +342,6 @@ def _check_uvicorn(command: str) -> None:
 
 @pytest.mark.django_db
 def test_the_policy_of_the_reference_hides_what_it_says(settings: Any) -> None:
-    from example_project.newsroom.models import Author
-    from wagtail_live.representation import Representation
-
     Author.objects.create(name="Ada Quill", role="Editor")
     module = types.ModuleType("a_policy_of_the_docs")
     exec(named("policy-example").text, vars(module))  # noqa: S102  # our own page
@@ -410,10 +424,14 @@ class Project:
             file.write_text(block.text)
 
     def run(self, command: str) -> str:
-        done = subprocess.run(
-            command, shell=True, cwd=self.folder, env=self.environment(),
-            capture_output=True, text=True,
-        )  # fmt: skip
+        done = subprocess.run(  # noqa: S602 - the commands of our own pages
+            command,
+            shell=True,
+            cwd=self.folder,
+            env=self.environment(),
+            capture_output=True,
+            text=True,
+        )
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
         return done.stdout
 
@@ -472,22 +490,62 @@ def test_a_site_with_these_lines_passes_its_checks_and_is_an_asgi_application(
     minimal: Project, where: str
 ) -> None:
     for block in blocks_of(ROOT / where):
-        if block.language == "python" and (block.caption or block.text).startswith(("mysite", "# ")):
+        if block.language == "python" and (block.caption or block.text).startswith(
+            ("mysite", "# ")
+        ):
             minimal.write(block)
     assert "no issues" in minimal.run("python manage.py check --fail-level WARNING")
     said = minimal.run("python -c 'from mysite.asgi import application; print(application)'")
     assert "ProtocolTypeRouter" in said
 
 
+def test_the_settings_for_a_deployment_pass_the_checks(minimal: Project) -> None:
+    pages = [DOCS / "how-to" / "add-to-a-site.md", DOCS / "how-to" / "deploy.md"]
+    for block in [block for path in pages for block in blocks_of(path)]:
+        if block.language == "python":
+            at_the_end = ", at the end" if block.page.name == "deploy.md" else ""
+            minimal.write(replace(block, caption=block.caption + at_the_end))
+    assert "no issues" in minimal.run("python manage.py check --fail-level WARNING")
+    said = minimal.run(
+        """python manage.py shell --no-imports -c "from django.db import connection;"""
+        """print(connection.cursor().execute('PRAGMA journal_mode').fetchone());"""
+        """from channels.layers import get_channel_layer; print(get_channel_layer())" """
+    )
+    assert "wal" in said
+    assert "RedisPubSubChannelLayer" in said
+
+
+@pytest.mark.server
+def test_the_client_in_python_is_told_what_there_is_and_what_changes(
+    server: Server, tmp_path: Path
+) -> None:
+    script = tmp_path / "follow.py"
+    script.write_text(named("python-client").text)
+    with subprocess.Popen(
+        [sys.executable, script, server.socket_url], stdout=subprocess.PIPE, text=True
+    ) as client:
+        assert client.stdout
+        assert client.stdout.readline().startswith("init [{")
+        server.shell(
+            "from example_project.newsroom.models import ArticlePage as A;"
+            "page = A.objects.live().public().first(); page.title = 'Told';"
+            "page.save_revision().publish()"
+        )
+        told = client.stdout.readline()
+        client.terminate()
+    assert told.startswith("update [{")
+    assert "'title': 'Told'" in told
+
+
 @pytest.mark.server
 def test_a_snippet_with_these_lines_has_an_endpoint_of_its_live_rows(minimal: Project) -> None:
-    for block in [*blocks_of(README), *blocks_of(DOCS / "how-to" / "follow-a-snippet.md")]:
-        if block.language == "python":
-            minimal.write(block)
+    for name in ("add-to-a-site", "follow-a-snippet"):
+        for block in blocks_of(DOCS / "how-to" / f"{name}.md"):
+            if block.language == "python":
+                minimal.write(block)
     (minimal.folder / "notices" / "__init__.py").touch()
     minimal.run("python manage.py makemigrations notices")
     minimal.run("python manage.py migrate -v0")
-    assert "no issues" in minimal.run("python manage.py check --fail-level WARNING")
     asked = (
         "from django.test import Client; from notices.models import Notice;"
         "Notice.objects.create(text='Seen', level='info');"
@@ -497,15 +555,21 @@ def test_a_snippet_with_these_lines_has_an_endpoint_of_its_live_rows(minimal: Pr
     assert minimal.run(f'python manage.py shell --no-imports -c "{asked}"').strip() == "['Seen']"
 
 
+TUTORIAL = list(blocks_of(DOCS / "tutorial" / "first-live-page.md"))
+TUTORIAL_COMMANDS = [
+    command for block in TUTORIAL if block.language == "console" for command in commands_of(block)
+]
+
+
 @pytest.mark.server
 def test_the_tutorial_leads_to_a_live_page(tmp_path: Path) -> None:
     project = Project(tmp_path)
     ports = {"8000": str(free_port()), "3000": str(free_port())}
     running = []
     try:
-        for block in blocks_of(DOCS / "tutorial" / "first-live-page.md"):
+        for block in TUTORIAL:
             for documented, free in ports.items():
-                block = _replaced(block, documented, free)
+                block = replace(block, text=block.text.replace(documented, free))
             if block.language == "console":
                 running += [project.start(one) for one in _tutorial(project, block)]
             else:
@@ -516,10 +580,6 @@ def test_the_tutorial_leads_to_a_live_page(tmp_path: Path) -> None:
             process.terminate()
         for process in running:
             process.wait(20)
-
-
-def _replaced(block: Block, old: str, new: str) -> Block:
-    return Block(**{**vars(block), "text": block.text.replace(old, new)})
 
 
 def _tutorial(project: Project, block: Block) -> Iterator[str]:
@@ -538,18 +598,8 @@ def _tutorial(project: Project, block: Block) -> Iterator[str]:
 
 
 def _follow_the_tutorial_s_page(project: Project, address: str) -> None:
-    from playwright.sync_api import expect, sync_playwright
-
     chromium = program("chromium", "chromium-browser", "google-chrome", called="Chromium")
-    *_, last = of("console")
-    tutorial = blocks_of(DOCS / "tutorial" / "first-live-page.md")
-    [publish] = [
-        command
-        for block in tutorial
-        if block.language == "console"
-        for command in commands_of(block)
-        if "shell -c" in command
-    ]
+    [publish] = [command for command in TUTORIAL_COMMANDS if "shell -c" in command]
     home = "from home.models import HomePage; home = HomePage.objects.first();"
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
