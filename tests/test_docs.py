@@ -6,6 +6,7 @@ and every block of code is run, or at least read by what would run it.
 from __future__ import annotations
 
 import ast
+import inspect
 import json
 import os
 import re
@@ -26,7 +27,17 @@ from playwright.sync_api import expect, sync_playwright
 from example_project.newsroom.models import Author
 from tests.requires import program
 from tests.servers import ROOT, Server, answers, free_port, wait_until
-from wagtail_live import checks, conf, events, exceptions, policy, protocol
+from wagtail_live import (
+    checks,
+    conf,
+    database,
+    events,
+    exceptions,
+    policy,
+    protocol,
+    relay,
+    testing,
+)
 from wagtail_live.representation import UNFOLLOWABLE, Representation
 
 DOCS = ROOT / "docs"
@@ -186,6 +197,20 @@ def test_the_policy_s_questions_are_in_the_reference_and_no_other() -> None:
 def test_what_an_audience_holds_is_in_the_reference_and_no_other() -> None:
     table = rows(section(page("reference/policy.md"), "The audience"))
     assert {row[0].strip("`") for row in table} == {one.name for one in fields(events.Audience)}
+
+
+def test_what_there_is_for_tests_is_in_the_reference_and_nothing_else() -> None:
+    text = page("reference/testing.md")
+    members = {row[0].strip("`") for row in rows(text)}
+    client = testing.LiveClient
+    arguments = set(inspect.signature(client).parameters)
+    methods = {name for name in vars(client) if not name.startswith("_")}
+    exceptions_raised = {
+        name
+        for name, one in vars(testing).items()
+        if isinstance(one, type) and issubclass(one, Exception)
+    }
+    assert members == arguments | methods | exceptions_raised
 
 
 def test_what_cannot_be_followed_is_in_the_reference() -> None:
@@ -353,6 +378,15 @@ def test_the_policy_of_the_reference_hides_what_it_says(settings: Any) -> None:
     assert "role" not in json.loads(public[1])
     assert json.loads(public[1])["name"] == "Ada Quill"
     assert json.loads(member[1])["role"] == "Editor"
+
+
+@pytest.mark.usefixtures("committed")
+async def test_the_test_of_the_reference_passes() -> None:
+    names: dict[str, Any] = {}
+    exec(named("testing-example").text, names)  # noqa: S102  # our own page
+    await names["test_a_new_notice_is_told"]()
+    await relay.current().close()
+    await database.disconnect()
 
 
 MINIMAL_SETTINGS = """
