@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from io import BytesIO
 
 from django.contrib.auth import get_user_model
-from django.contrib.contenttypes.models import ContentType
 from django.core.files.images import ImageFile
 from PIL import Image as Picture
 from wagtail.images import get_image_model
-from wagtail.models import Collection, Locale, Page, Site
+from wagtail.models import Locale, Page, Site
 
 from example_project.newsroom.models import ArticlePage, Author, HomePage, SectionPage
 
@@ -33,13 +32,10 @@ class Newsroom:
 def build() -> Newsroom:
     """Write the newsroom to the test database, whatever a flush left of Wagtail's own rows."""
     Locale.objects.get_or_create(language_code="en")
-    ContentType.objects.clear_cache()
-    root = Page.objects.filter(depth=1).first() or Page.add_root(title="Root", slug="root")
+    root = Page.objects.get(depth=1)
     for child in root.get_children():
         child.delete()
     root.refresh_from_db()
-    if not Collection.objects.filter(depth=1).exists():
-        Collection.add_root(name="Root")
     home = root.add_child(instance=HomePage(title="Home", slug="home"))
     Site.objects.all().delete()
     site = Site.objects.create(hostname="localhost", root_page=home, is_default_site=True)

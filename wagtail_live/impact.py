@@ -78,9 +78,16 @@ def _model(label: str) -> type[Model] | None:
 
 
 def _add(changed: Changed, model: type[Model], keys: Iterable[Any]) -> None:
-    to_python = base_model(model)._meta.pk.to_python
+    found = set(map(base_model(model)._meta.pk.to_python, keys))
     for label in labels(model):
-        changed[label].update(map(to_python, keys))
+        changed[label] |= found
+    if model is page_model():
+        # Known only as pages: live queries may follow them as what they are.
+        rows = model._base_manager.filter(pk__in=found).values_list("pk", "content_type_id")
+        for key, content_type in rows:
+            specific = ContentType.objects.get_for_id(content_type).model_class()
+            if specific not in {None, model}:
+                _add(changed, specific, [key])
 
 
 def _add_gone(changed: Changed, entry: Entry) -> None:
@@ -131,7 +138,7 @@ def _labels_in_collections() -> set[str]:
 
 
 def _add_dependents(changed: Changed) -> None:
-    """Add what contains a changed object, as Wagtail's reference index and many-to-many rows know."""
+    """Add what contains a changed object: the reference index and many-to-many rows know it."""
     frontier = {label: set(keys) for label, keys in changed.items()}
     for _ in range(DEPENDENCY_DEPTH):
         found: Changed = defaultdict(set)

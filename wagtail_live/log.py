@@ -13,6 +13,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, ClassVar
+from uuid import UUID
 from weakref import WeakSet, WeakValueDictionary
 
 from django.db import connections, router, transaction
@@ -201,7 +202,7 @@ def read(after: int, *, limit: int = READ_LIMIT) -> list[Entry]:
     )
     return [
         Entry(
-            position=Position(row.position, row.uuid.hex),
+            position=Position(row.position, row.uuid.hex),  # type: ignore[arg-type]  # filtered
             kind=Kind(row.kind),
             model=row.model,
             object_id=row.object_id,
@@ -217,6 +218,7 @@ def prove(position: Position) -> None:
     found = Head.objects.using(using).filter(pk=1).first()
     if found is None or position.number > found.position:
         raise BadCursor("unknown")
+    uuid: UUID | None
     if position.number == found.position:
         uuid = found.uuid
     elif position.number < found.floor:
@@ -267,7 +269,7 @@ def _unnumbered(using: str) -> QuerySet[EntryRow]:
 
 
 def _lock_head(using: str, *, wait: bool) -> Head | None:
-    """Lock the head's row until the transaction ends; None when it is locked and ``wait`` is False."""
+    """Lock the head's row until the transaction ends; None when ``wait`` is False and it is."""
     heads = Head.objects.using(using)
     features = connections[using].features
     if not features.has_select_for_update:

@@ -72,7 +72,8 @@ def connect() -> None:
         else:
             _connect(model, {pre_save: before_save, post_save: saved, pre_delete: before_delete})
         for field in model._meta.many_to_many:
-            _connect(field.remote_field.through, {m2m_changed: relation_changed})
+            through: Any = field.remote_field.through
+            _connect(through, {m2m_changed: relation_changed})
     for restriction in (PageViewRestriction, CollectionViewRestriction):
         _connect(restriction, {pre_save: restricting, post_save: saved, pre_delete: unrestricting})
         _connect(restriction.groups.through, {m2m_changed: restriction_groups_changed})
@@ -105,11 +106,11 @@ def before_save(
     if raw or instance._state.adding or instance.pk is None:
         # In a transaction ``saved`` appends: only then is there a key.
         if not connections[using].in_atomic_block and _may_be_live(instance):
-            _state(instance, Kind.SAVE, sender, instance.pk or "", None, using)
+            _state(instance, Kind.SAVE, _specific(instance), instance.pk or "", None, using)
         return
     was = _was(instance)
     if was is not _NOT_CONTENT:
-        _state(instance, Kind.SAVE, sender, instance.pk, was, using)
+        _state(instance, Kind.SAVE, _specific(instance), instance.pk, was, using)
 
 
 def saved(
@@ -127,7 +128,7 @@ def saved(
         row, key = announced
         log.settle(row, key or instance.pk)
     elif (created or raw) and sender in content_models() and _may_be_live(instance):
-        log.append(Kind.SAVE, sender, instance.pk, using=using)
+        log.append(Kind.SAVE, _specific(instance), instance.pk, using=using)
 
 
 def before_delete(
@@ -183,7 +184,7 @@ def relation_changed(
         return
     if not reverse:
         if type(instance) in content_models() and _may_be_live(instance):
-            log.append(Kind.SAVE, type(instance), instance.pk, using=using)
+            log.append(Kind.SAVE, _specific(instance), instance.pk, using=using)
     elif model in content_models():
         for key in pk_set if pk_set is not None else {""}:
             log.append(Kind.SAVE, model, key, using=using)
@@ -251,7 +252,7 @@ _NOT_CONTENT = _NotContent()
 
 
 def _was(instance: Any) -> Mapping[str, Any] | log.Was | None:
-    """Return what the row is before the save: looked up by the entry's insert where that suffices."""
+    """Return what the row is before the save; the entry's insert looks it up where it can."""
     model = type(instance)
     rows = model._base_manager.filter(pk=instance.pk)
     columns = _visibility_columns(model)
@@ -278,7 +279,7 @@ def _gone(instance: Any) -> dict[str, Any]:
     columns = _visibility_columns(type(instance))
     names = {"collection": "collection_id"}
     was = {column: getattr(instance, names.get(column, column)) for column in columns}
-    return {"pk": instance.pk, "model": _specific_label(instance), **was}
+    return {"pk": instance.pk, "model": _specific(instance)._meta.label_lower, **was}
 
 
 def _visibility_columns(model: type[Model]) -> list[str]:
@@ -289,9 +290,9 @@ def _visibility_columns(model: type[Model]) -> list[str]:
     return columns + (["collection"] if names.get("collection") is Collection else [])
 
 
-def _specific_label(instance: Any) -> str:
-    specific = getattr(instance, "specific_class", None) or type(instance)
-    return str(specific._meta.label_lower)
+def _specific(instance: Any) -> type[Model]:
+    """Return the model that a row is of: a page is often written as its base."""
+    return getattr(instance, "specific_class", None) or type(instance)
 
 
 def _used_by(model: type[Model], keys: list[Any]) -> list[list[str]]:
@@ -314,7 +315,7 @@ def _parent_changed(sender: type[Model], instance: Any, using: str) -> None:
     parent_id = getattr(instance, key.attname)
     parent = key.get_cached_value(instance, default=None)
     if parent_id is not None and (parent is None or _may_be_live(parent)):
-        model = type(parent) if parent is not None else key.related_model
+        model = _specific(parent) if parent is not None else key.related_model
         log.append(Kind.SAVE, model, parent_id, using=using)
 
 

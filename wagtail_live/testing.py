@@ -39,7 +39,8 @@ class LiveClient:
             frame = await client.hear()
 
     ``origin`` is the browser's header, by default the site's own; None is a client that is no
-    browser. Raises ``Refused`` on entering when the handshake is refused.
+    browser. Heartbeats are answered unless ``answer_pings`` is False, and then they are frames as
+    any other. Raises ``Refused`` on entering when the handshake is refused.
     """
 
     def __init__(
@@ -49,7 +50,9 @@ class LiveClient:
         origin: str | None = "http://localhost",
         cookies: Mapping[str, str] | None = None,
         headers: Iterable[tuple[bytes, bytes]] = (),
+        answer_pings: bool = True,
     ) -> None:
+        self._answer_pings = answer_pings
         self._headers = [(b"host", host.encode()), *headers]
         if origin is not None:
             self._headers.append((b"origin", origin.encode()))
@@ -96,12 +99,15 @@ class LiveClient:
 
     async def hear(self, *, seconds: float = 10.0) -> Frame:
         """Return the next frame; raise ``Closed``, or ``TimeoutError`` after ``seconds``."""
-        async with asyncio.timeout(seconds):
-            message = await self._to_client.get()
-        if message["type"] == "websocket.close":
-            raise Closed(message["code"])
-        frame: Frame = json.loads(message["text"])
-        return frame
+        while True:
+            async with asyncio.timeout(seconds):
+                message = await self._to_client.get()
+            if message["type"] == "websocket.close":
+                raise Closed(message["code"])
+            frame: Frame = json.loads(message["text"])
+            if not self._answer_pings or frame["type"] != "ping":
+                return frame
+            self.say({"type": "pong"})
 
     async def subscribe(
         self, collection: str, query: Mapping[str, Any] | str | None = None, **fields: Any
