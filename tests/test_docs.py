@@ -439,6 +439,22 @@ urlpatterns = [
 """
 
 
+#: Tables are made as the models are: ten times as fast.
+WITHOUT_MIGRATIONS = Block(
+    Path(__file__),
+    0,
+    "python",
+    """
+class WithoutMigrations(dict):
+    def __contains__(self, app): return True
+    def __getitem__(self, app): return None
+
+MIGRATION_MODULES = WithoutMigrations()
+""",
+    caption="mysite/settings.py, at the end",
+)
+
+
 class Project:
     """A Wagtail site in a folder of its own, to which pages add what they say."""
 
@@ -578,8 +594,8 @@ def test_a_snippet_with_these_lines_has_an_endpoint_of_its_live_rows(minimal: Pr
             if block.language == "python":
                 minimal.write(block)
     (minimal.folder / "notices" / "__init__.py").touch()
-    minimal.run("python manage.py makemigrations notices")
-    minimal.run("python manage.py migrate -v0")
+    minimal.write(WITHOUT_MIGRATIONS)
+    minimal.run("python manage.py migrate --run-syncdb -v0")
     asked = (
         "from django.test import Client; from notices.models import Notice;"
         "Notice.objects.create(text='Seen', level='info');"
