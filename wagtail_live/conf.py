@@ -87,7 +87,7 @@ def _imported(name: str) -> Any:
         ) from error
 
 
-def secrets() -> list[str]:
+def secrets() -> list[str | bytes]:
     """Return the secrets that cursors are sealed with: the newest first."""
     return [django_settings.SECRET_KEY, *django_settings.SECRET_KEY_FALLBACKS]
 

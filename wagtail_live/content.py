@@ -112,7 +112,7 @@ def _contained(model: type[Model]) -> Iterator[type[Model]]:
         elif field.is_relation and field.related_model is not None and field.concrete:
             yield field.related_model
         elif isinstance(getattr(field, "field", None), ParentalKey):
-            yield field.related_model
+            yield field.related_model  # type: ignore[misc]  # the child's, so there is one
     for many in model._meta.many_to_many:
         yield many.related_model
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from django.db.models import Model, QuerySet
 from wagtail.api.v2.filters import FieldsFilter, LocaleFilter, OrderingFilter, SearchFilter
 from wagtail.api.v2.views import BaseAPIViewSet
@@ -26,17 +28,18 @@ def snippet_endpoint(model: type[Model]) -> type[BaseAPIViewSet]:
         filters.append(LocaleFilter)
         known = known | {"locale"}
 
-    class SnippetAPIViewSet(BaseAPIViewSet):
-        filter_backends = [*filters, SearchFilter]
+    class SnippetAPIViewSet(BaseAPIViewSet):  # type: ignore[misc]  # Wagtail has no types
+        filter_backends: ClassVar[list[type]] = [*filters, SearchFilter]
         known_query_parameters = known
 
         def get_queryset(self) -> QuerySet[Model]:
-            queryset = super().get_queryset()
+            queryset: QuerySet[Model] = super().get_queryset()
             return queryset.filter(live=True) if drafts else queryset
 
         @classmethod
         def get_listing_default_fields(cls, model: type[Model]) -> list[str]:
-            return cls.get_available_fields(model)
+            names: list[str] = cls.get_available_fields(model)
+            return names
 
     SnippetAPIViewSet.model = model
     SnippetAPIViewSet.name = model._meta.model_name

@@ -102,6 +102,7 @@ class Outbox:
 @coroutine
 def _resume(step: Coroutine[Any, Any, None], blocked_on: Any) -> Generator[Any, Any, None]:
     """Await the rest of a coroutine whose first step was taken by hand."""
+    forward: Callable[[Any], Any]
     while True:
         try:
             value = yield blocked_on

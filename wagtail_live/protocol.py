@@ -74,7 +74,7 @@ _envelope_decoder = msgspec.json.Decoder(_Envelope)
 def decode(text: str) -> Message:
     """Return the message in ``text``, or raise ``InvalidPayload`` or ``UnknownType``."""
     try:
-        return _decoder.decode(text)
+        message: Message = _decoder.decode(text)
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError, ValueError) as error:
         kind, _ = envelope(text)
         if isinstance(kind, str) and kind not in TYPES:
@@ -82,6 +82,7 @@ def decode(text: str) -> Message:
         if isinstance(error, msgspec.ValidationError) and isinstance(kind, str):
             raise InvalidPayload(f"The {kind} message is not valid: {error}.") from None
         raise InvalidPayload from None
+    return message
 
 
 def envelope(text: str) -> tuple[str | None, str | None]:

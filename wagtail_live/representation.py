@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from django.apps import apps
 from django.contrib.auth.models import AnonymousUser, Group
@@ -49,6 +49,7 @@ def parse(collection: str, query: Mapping[str, Any] | str, item: int | str | Non
     Raises ``Forbidden`` for an item that cannot be one, ``InvalidQuery`` for parameters that can
     not be followed.
     """
+    pairs: list[tuple[str, Any]]
     if isinstance(query, str):
         pairs = [(name, value) for name, value in QueryDict(query.removeprefix("?")).items()]
     else:
@@ -120,7 +121,7 @@ class Representation:
         """
         if self.query.item is not None:
             row, anchors = self._item()
-            rows = {self.query.item: row} if row is not None else {}
+            rows: dict[Hashable, str] = {self.query.item: row} if row is not None else {}
             return Answer(frozenset({self.query.item}), rows, anchors=anchors)
         try:
             with _query_errors():
@@ -145,7 +146,7 @@ class Representation:
 
     def _view(self, action: str = "listing_view") -> BaseAPIViewSet:
         site = Site.objects.filter(pk=self.audience.site).first()
-        http_request = _http_request(self.query, self.audience, site)
+        http_request: Any = _http_request(self.query, self.audience, site)
         narrowed = _Narrowed(self.router, self.policy, self.audience)
         http_request.wagtailapi_router = narrowed
         view = narrowed.narrow(self.endpoint)()
@@ -161,7 +162,8 @@ class Representation:
     def _filtered(self, view: BaseAPIViewSet) -> QuerySet[Any]:
         queryset = view.get_queryset()
         view.check_query_parameters(queryset)
-        return view.filter_queryset(queryset)
+        filtered: QuerySet[Any] = view.filter_queryset(queryset)
+        return filtered
 
     def _item(self) -> tuple[str | None, frozenset[Hashable]]:
         with _query_errors():
@@ -183,7 +185,7 @@ class Representation:
 
 
 class _Narrowed:
-    """The project's router with every endpoint narrowed to what the policy lets the audience see."""
+    """The project's router; every endpoint narrowed to what the policy lets the audience see."""
 
     def __init__(self, router: WagtailAPIRouter, policy: Policy, audience: Audience) -> None:
         self._router = router
@@ -204,7 +206,7 @@ class _Narrowed:
             names = policy.fields(model, audience)
             return fields if names is None else [field for field in fields if field.name in names]
 
-        class Narrowed(endpoint):  # type: ignore[valid-type, misc]  # the base is the project's
+        class Narrowed(endpoint):  # type: ignore[misc]  # the base is the project's
             def get_queryset(self) -> QuerySet[Any]:
                 return policy.visible(super().get_queryset(), audience)
 
@@ -219,7 +221,8 @@ class _Narrowed:
         if hasattr(endpoint, "get_base_queryset"):
 
             def get_base_queryset(self: Any) -> QuerySet[Any]:
-                return policy.visible(super(Narrowed, self).get_base_queryset(), audience)
+                original: Any = super(Narrowed, self)
+                return policy.visible(original.get_base_queryset(), audience)
 
             Narrowed.get_base_queryset = get_base_queryset
         return Narrowed
@@ -230,25 +233,25 @@ class _Asker(AnonymousUser):
 
     def __init__(self, audience: Audience) -> None:
         super().__init__()
-        self.is_superuser = audience.superuser
-        self.is_active = audience.authenticated
+        self.is_superuser = audience.superuser  # type: ignore[assignment]  # perhaps not anonymous
+        self.is_active = audience.authenticated  # type: ignore[assignment]  # perhaps not anonymous
         self._audience = audience
 
     @property
-    def groups(self) -> QuerySet[Group]:
+    def groups(self) -> QuerySet[Group]:  # type: ignore[override]  # perhaps not anonymous
         return Group.objects.filter(pk__in=self._audience.groups)
 
     @property
-    def is_anonymous(self) -> bool:
+    def is_anonymous(self) -> bool:  # type: ignore[override]  # perhaps not anonymous
         return not self._audience.authenticated
 
     @property
-    def is_authenticated(self) -> bool:
+    def is_authenticated(self) -> bool:  # type: ignore[override]  # perhaps not anonymous
         return self._audience.authenticated
 
 
 def _http_request(query: Query, audience: Audience, site: Site | None) -> HttpRequest:
-    request = get_dummy_request(site=site)
+    request: Any = get_dummy_request(site=site)
     parameters = QueryDict(mutable=True)
     parameters.update(dict(query.parameters))
     request.GET = parameters
@@ -260,7 +263,7 @@ def _http_request(query: Query, audience: Audience, site: Site | None) -> HttpRe
         ),
     }
     request._wagtail_site = site
-    return request
+    return cast("HttpRequest", request)
 
 
 @contextmanager

@@ -6,4 +6,6 @@ from django.urls import path
 
 from wagtail_live.websocket import live_socket
 
-websocket_urlpatterns = [path("websocket", live_socket)]
+websocket_urlpatterns = [
+    path("websocket", live_socket),  # type: ignore[arg-type]  # an ASGI application, for Channels
+]
