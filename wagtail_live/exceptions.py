@@ -1,4 +1,7 @@
-"""What can go wrong, as sentences. The class's docstring is its default message; ``code`` is on the wire."""
+"""
+What can go wrong, as sentences. The class's docstring is its default message, ``code`` is what
+goes on the wire.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,9 @@ class UnknownType(LiveError):
 
 
 class Forbidden(LiveError):
-    """This collection or object does not exist, or is not for you. Check its name and id, or sign in."""
+    """
+    This collection or object does not exist, or is not for you. Check its name and id, or sign in.
+    """
 
     code = "FORBIDDEN"
 
