@@ -65,7 +65,7 @@ ALLOWED = {
     "checks": {"conf", "exceptions", "policy"},
     "endpoints": set(),
     "routing": {"websocket"},
-    "testing": set(),
+    "testing": {"websocket"},
     "templatetags.wagtail_live": {"conf"},
 }
 #: Modules that know no Django, and what they may name of it all the same.
@@ -167,6 +167,10 @@ def test_only_log_touches_the_logs_models(module: str) -> None:
 def test_only_the_signal_handlers_hear_wagtail(module: str) -> None:
     signals = ("wagtail.signals", "django.db.models.signals")
     assert [name for name in imported(TREES[module]) if below(name, *signals)] == []
+
+
+def test_nothing_needs_what_is_for_tests() -> None:
+    assert [module for module, tree in TREES.items() if "testing" in own(tree)] == []
 
 
 def test_writing_ends_at_the_log() -> None:
