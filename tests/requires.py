@@ -1,4 +1,4 @@
-"""What a machine may lack: a test that needs it skips with one line; REQUIRE_ALL=1 makes it fail."""
+"""What a machine may lack: who needs it skips with one line; REQUIRE_ALL=1 makes that fail."""
 
 from __future__ import annotations
 

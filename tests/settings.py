@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 
 from example_project.settings import *  # noqa: F403  # settings are names
-
 from example_project.settings import DATABASES, VAR_DIR
 
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

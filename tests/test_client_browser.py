@@ -40,7 +40,7 @@ def bind_low() -> socket.socket:
     while True:
         listener = socket.socket()
         try:
-            listener.bind(("127.0.0.1", random.randrange(20000, 32768)))  # noqa: S311 - a port
+            listener.bind(("127.0.0.1", random.randrange(20000, 32768)))
         except OSError:
             listener.close()
         else:

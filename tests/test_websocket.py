@@ -275,7 +275,7 @@ class TestAskers:
             rule = PageViewRestriction.objects.create(
                 page=news.bells,
                 restriction_type="password",
-                password="sesame",  # noqa: S106 - a test's
+                password="sesame",
             )
             reader, guest = Client(), Client()
             user = newsroom.add_user("reader")

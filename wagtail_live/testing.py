@@ -75,7 +75,11 @@ class LiveClient:
             "subprotocols": [],
         }
         self._application = asyncio.create_task(
-            live_socket(scope, self._to_server.get, self._to_client.put)
+            live_socket(
+                scope,
+                self._to_server.get,
+                self._to_client.put,  # type: ignore[arg-type]  # it sends nothing but dicts
+            )
         )
         self._to_server.put_nowait({"type": "websocket.connect"})
         answer = await self._to_client.get()
