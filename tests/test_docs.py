@@ -213,6 +213,13 @@ def test_what_there_is_for_tests_is_in_the_reference_and_nothing_else() -> None:
     assert members == arguments | methods | exceptions_raised
 
 
+def test_every_module_is_in_the_architecture_and_no_other() -> None:
+    table = rows(section(page("explanation/architecture.md"), "The modules"))
+    described = {name for row in table for name in re.findall(r"`(\w+)`", row[0])}
+    modules = {path.stem for path in (ROOT / "wagtail_live").glob("*.py")}
+    assert described == modules - {"__init__"}
+
+
 def test_what_cannot_be_followed_is_in_the_reference() -> None:
     text = section(page("reference/messages.md"), "Queries")
     assert all(f"`{name}`" in text for name in UNFOLLOWABLE)
