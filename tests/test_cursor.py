@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from wagtail_live.cursor import Sealer, fingerprint
@@ -73,8 +73,18 @@ def test_a_shortened_cursor_is_unknown(position: Position, length: int) -> None:
 
 
 @given(positions, st.text(min_size=1, max_size=8))
+@example(Position(1, "0" * 32), "=")
+@example(Position(1, "0" * 32), "====")
 def test_a_lengthened_cursor_is_unknown(position: Position, more: str) -> None:
     assert reason(SEALER, SEALER.seal(position, QUERY) + more, QUERY) == "unknown"
+
+
+@given(positions)
+def test_another_spelling_of_the_same_bytes_is_unknown(position: Position) -> None:
+    cursor = SEALER.seal(position, QUERY)
+    other = cursor.replace("-", "+").replace("_", "/")
+    if other != cursor:
+        assert reason(SEALER, other, QUERY) == "unknown"
 
 
 @given(st.text(max_size=200) | st.binary(max_size=200).map(lambda raw: raw.decode("latin-1")))

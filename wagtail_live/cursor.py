@@ -42,8 +42,7 @@ class Sealer:
         """Return the cursor: URL-safe text without padding, about 90 characters."""
         body = _BODY.pack(_VERSION, position.number, bytes.fromhex(position.uuid), live_query)
         nonce = os.urandom(_NONCE_BYTES)
-        sealed = nonce + self._ciphers[0].encrypt(nonce, body, None)
-        return base64.urlsafe_b64encode(sealed).rstrip(b"=").decode()
+        return _encode(nonce + self._ciphers[0].encrypt(nonce, body, None))
 
     def open(self, cursor: str, live_query: bytes) -> Position:
         """Return the position in ``cursor``, or raise ``BadCursor`` with its reason."""
@@ -67,11 +66,16 @@ def _derive(secret: str | bytes) -> bytes:
     return HKDF(SHA256(), 32, salt=None, info=b"wagtail_live.cursor.v1").derive(material)
 
 
+def _encode(sealed: bytes) -> str:
+    return base64.urlsafe_b64encode(sealed).rstrip(b"=").decode()
+
+
 def _decode(cursor: str) -> bytes:
     try:
         sealed = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
     except ValueError:
         raise BadCursor("unknown") from None
-    if len(sealed) != _NONCE_BYTES + _BODY.size + 16:
+    # Base64 can be spelled in several ways; a cursor in one.
+    if len(sealed) != _NONCE_BYTES + _BODY.size + 16 or _encode(sealed) != cursor:
         raise BadCursor("unknown")
     return sealed
