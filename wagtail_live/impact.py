@@ -146,6 +146,8 @@ def _add_dependents(changed: Changed) -> None:
             model = apps.get_model(label)
             if model is base_model(model):
                 _add_referring(found, model, keys)
+            if model is page_model():
+                _add_aliases(found, keys)
             _add_related(found, model, keys)
         frontier = {
             label: keys - changed.get(label, set())
@@ -167,6 +169,12 @@ def _add_referring(found: Changed, model: type[Model], keys: set[Hashable]) -> N
         source = ContentType.objects.get_for_id(content_type).model_class()
         if source in content_models():
             _add(found, source, [key])
+
+
+def _add_aliases(found: Changed, keys: set[Hashable]) -> None:
+    """An alias says of what it is one, and where that is; the reference index leaves this out."""
+    rows = page_model()._base_manager.filter(alias_of__in=keys)
+    _add(found, page_model(), rows.values_list("pk", flat=True))
 
 
 def _add_related(found: Changed, model: type[Model], keys: set[Hashable]) -> None:

@@ -13,6 +13,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, ClassVar
+from uuid import uuid4
 from uuid import UUID
 from weakref import WeakSet, WeakValueDictionary
 
@@ -190,7 +191,7 @@ def head() -> Position:
     """Return the position of the newest numbered entry."""
     found = Head.objects.using(database()).filter(pk=1).values_list("position", "uuid").first()
     if found is None:
-        row, _ = Head.objects.using(database()).get_or_create(pk=1)
+        row = _first_head(database())
         found = row.position, row.uuid
     return Position(found[0], found[1].hex)
 
@@ -281,7 +282,14 @@ def _lock_head(using: str, *, wait: bool) -> Head | None:
         locked = heads.select_for_update(skip_locked=skip).filter(pk=1).first()
         if locked is None and skip and heads.filter(pk=1).exists():
             return None
-    return locked or heads.get_or_create(pk=1)[0]
+    return locked or _first_head(using)
+
+
+def _first_head(using: str) -> Head:
+    """Return the head, made when there is none: an empty log ends where its floor is."""
+    beginning = uuid4()
+    defaults = {"uuid": beginning, "floor_uuid": beginning}
+    return Head.objects.using(using).get_or_create(pk=1, defaults=defaults)[0]
 
 
 def _write_positions(using: str, positions: Mapping[int, int]) -> None:

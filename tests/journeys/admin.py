@@ -241,7 +241,7 @@ class Editor:
         self._post(url, data, expected=200)
 
     def _bulk(self, action: str, data: dict[str, Any]) -> str:
-        pages = [self._article().pk for _ in range(3)]
+        pages = [self._article(alias_of=None).pk for _ in range(3)]
         url = reverse("wagtail_bulk_action", args=("wagtailcore", "page", action))
         query = "&".join(f"id={pk}" for pk in pages)
         self._post(f"{url}?{query}", data)
