@@ -9,6 +9,7 @@ REQUIRE_ALL=1 makes that a failure. Arguments go to pytest; with any, Node.js is
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -153,8 +154,7 @@ def run_node(environment: Mapping[str, str], folder: Path) -> Count:
         check=False,
     ).returncode  # fmt: skip
     text = report.read_text() if report.exists() else ""
-    said = dict(line[2:].rsplit(" ", 1) for line in text.splitlines() if line.startswith("# "))
-    numbers = {key: int(value) for key, value in said.items() if value.isdecimal()}
+    numbers = {key: int(value) for key, value in re.findall(r"^# (\w+) (\d+)$", text, re.M)}
     failed = numbers.get("fail", 0) + numbers.get("cancelled", 0)
     if code:
         print(text)
