@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from asgiref.sync import sync_to_async
 from django.contrib.auth.models import Group
-from django.db import connections
 from django.test import Client
 from wagtail.models import Page, PageViewRestriction, Site
 
 from example_project.newsroom.models import ArticlePage, Author, Notice, SectionPage
 from tests import newsroom
+from tests.live import end, settled, sync
 from tests.newsroom import Newsroom, publish
-from wagtail_live import database, log, relay
-from wagtail_live.testing import Closed, Frame, LiveClient, Refused
+from wagtail_live import log
+from wagtail_live.testing import Closed, LiveClient, Refused
 
 pytestmark = [pytest.mark.databases, pytest.mark.usefixtures("committed")]
 
 ARTICLES = {"type": "newsroom.ArticlePage", "fields": "title", "order": "title"}
-
-
-def sync(function: Callable[[], Any]) -> Any:
-    return sync_to_async(function, thread_sensitive=True)()
 
 
 @pytest.fixture
@@ -38,23 +32,11 @@ def news() -> Newsroom:
 async def quiet_relay() -> AsyncIterator[None]:
     """End the relay's task and the pool's connections with the test."""
     yield
-    await relay.current().close()
-    await database.disconnect()
-    await sync(connections.close_all)
+    await end()
 
 
 def api(path: str, client: Client | None = None, **query: Any) -> Any:
     return json.loads((client or Client()).get(f"/api/v2/{path}", query).content)
-
-
-async def settled(client: LiveClient) -> list[Frame]:
-    """Return the frames of everything committed until now."""
-    head = await database.run(lambda: (log.number(), log.head())[1])
-    current = relay.current()
-    async with asyncio.timeout(10):
-        while current.hub.position.number < head.number or current.busy:
-            await asyncio.sleep(0.01)
-    return await client.unheard()
 
 
 class TestFollowing:

@@ -1,0 +1,230 @@
+"""The relay: what goes wrong with one query stays there, and nothing is skipped."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from django.db import OperationalError, connection
+
+from example_project.newsroom.models import Notice
+from tests import newsroom
+from tests.live import caught_up, end, settled, sync
+from tests.newsroom import Newsroom, publish
+from wagtail_live import log, relay
+from wagtail_live.exceptions import ServiceUnavailable
+from wagtail_live.models import Entry, Head
+from wagtail_live.representation import Representation
+from wagtail_live.testing import LiveClient
+
+pytestmark = pytest.mark.usefixtures("committed")
+
+ARTICLES = {"type": "newsroom.ArticlePage", "fields": "title"}
+
+
+@pytest.fixture
+def news() -> Newsroom:
+    return newsroom.build()
+
+
+@pytest.fixture(autouse=True)
+async def quiet() -> AsyncIterator[None]:
+    yield
+    await end()
+
+
+@pytest.fixture
+def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay, "RETRY_SECONDS", (0.01, 0.01))
+
+
+def failing(times: int) -> Any:
+    """Return an ``answer`` that fails so many times for pages, and then answers."""
+    real = Representation.answer
+    failures = iter(range(times))
+
+    def answer(self: Representation, *args: Any, **kwargs: Any) -> Any:
+        if self.query.collection == "pages" and next(failures, None) is not None:
+            raise OperationalError("the database went away")
+        return real(self, *args, **kwargs)
+
+    return answer
+
+
+async def test_a_query_that_fails_for_a_moment_loses_nothing(
+    news: Newsroom, monkeypatch: pytest.MonkeyPatch, quick_retries: None
+) -> None:
+    async with LiveClient() as client:
+        await client.subscribe("pages", ARTICLES)
+        monkeypatch.setattr(Representation, "answer", failing(3))
+        await sync(lambda: publish(news.tram, title="Late, not lost"))
+        [frame] = await settled(client)
+        assert frame["data"][0]["title"] == "Late, not lost"
+
+
+async def test_a_query_that_keeps_failing_ends_with_an_error_and_the_others_go_on(
+    news: Newsroom, monkeypatch: pytest.MonkeyPatch, quick_retries: None
+) -> None:
+    async with LiveClient() as client:
+        await client.subscribe("pages", ARTICLES, uid="pages")
+        await client.subscribe("notices", uid="notices")
+        monkeypatch.setattr(Representation, "answer", failing(1000))
+        await sync(lambda: publish(news.tram, title="Unanswerable"))
+        notice = await sync(lambda: Notice.objects.create(text="Fog"))
+        frames = {frame["uid"]: frame for frame in await settled(client)}
+        assert frames["notices"]["data"][0]["id"] == notice.pk
+        assert frames["pages"] == {
+            "type": "subscription",
+            "status": "error",
+            "error": {
+                "code": ServiceUnavailable.code,
+                "message": ServiceUnavailable().message,
+            },
+            "uid": "pages",
+        }
+        monkeypatch.undo()
+        again = await client.subscribe("pages", ARTICLES, uid="pages")
+        assert "Unanswerable" in {row["title"] for row in again["data"]}
+
+
+async def test_a_slow_query_delays_nobody_else(
+    news: Newsroom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = threading.Event()
+    real = Representation.answer
+
+    def answer(self: Representation, *args: Any, **kwargs: Any) -> Any:
+        if self.query.collection == "pages":
+            assert release.wait(30)
+        return real(self, *args, **kwargs)
+
+    async with LiveClient() as slow, LiveClient() as quick:
+        await slow.subscribe("pages", ARTICLES)
+        await quick.subscribe("notices")
+        monkeypatch.setattr(Representation, "answer", answer)
+        await sync(lambda: publish(news.tram, title="Slow"))
+        notice = await sync(lambda: Notice.objects.create(text="Fog"))
+        frame = await quick.hear()
+        assert frame["data"][0]["id"] == notice.pk
+        assert await slow.unheard() == []  # and its ping is answered
+        release.set()
+        [frame] = await settled(slow)
+        assert frame["data"][0]["title"] == "Slow"
+
+
+async def test_what_comes_while_a_query_is_busy_becomes_one_answer(
+    news: Newsroom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release, asked = threading.Event(), []
+    real = Representation.answer
+
+    def answer(self: Representation, keys: Any, **kwargs: Any) -> Any:
+        asked.append(keys)
+        assert release.wait(30)
+        return real(self, keys, **kwargs)
+
+    async with LiveClient() as client:
+        await client.subscribe("pages", ARTICLES)
+        monkeypatch.setattr(Representation, "answer", answer)
+        await sync(lambda: publish(news.tram, title="One"))
+        while not asked:
+            await asyncio.sleep(0.005)
+        await sync(lambda: publish(news.bells, title="Two"))
+        await sync(lambda: publish(news.opera, title="Three"))
+        head = await sync(log.head)
+        while relay.current().hub.position != head:
+            await asyncio.sleep(0.005)
+        release.set()
+        frames = await settled(client)
+        assert [len(frame["data"]) for frame in frames] == [1, 2]
+        assert len(asked) == 2
+
+
+async def test_a_restored_log_gives_everybody_a_fresh_base(news: Newsroom) -> None:
+    async with LiveClient() as client:
+        init = await client.subscribe("pages", ARTICLES)
+        backup = await sync(lambda: Head.objects.values().get())
+        await sync(lambda: publish(news.tram, title="After the backup"))
+        await settled(client)
+
+        def restore() -> None:
+            with connection.cursor() as cursor:
+                cursor.execute(
+                    "DELETE FROM wagtail_live_entry WHERE position > %s", [backup["position"]]
+                )
+            Head.objects.filter(pk=1).update(**backup)
+
+        await sync(restore)
+        frame = await client.hear()
+        assert (frame["event"], frame["reset"]) == ("init", "renewed")
+        await sync(lambda: publish(news.tram, title="In the new history"))
+        [frame] = await settled(client)
+        assert frame["data"][0]["title"] == "In the new history"
+        resumed = await client.subscribe("pages", ARTICLES, cursor=init["cursor"], uid="r")
+        assert resumed["event"] == "resume"
+
+
+async def test_equal_askers_share_one_evaluation_and_the_feed_goes_with_the_last(
+    news: Newsroom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay, "LINGER_SECONDS", 0.0)
+    async with LiveClient() as one, LiveClient() as two:
+        for client in (one, two):
+            await client.subscribe("pages", ARTICLES)
+        assert len(relay.current().hub) == 1
+    current = relay.current()
+    async with asyncio.timeout(5):
+        while len(current.hub):
+            await asyncio.sleep(0.005)
+
+
+async def test_an_idle_relay_stops_and_wakes_with_the_next_follower(
+    news: Newsroom, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    monkeypatch.setattr(relay, "LINGER_SECONDS", 0.0)
+    monkeypatch.setattr(relay, "IDLE_SECONDS", 0.0)
+    settings.WAGTAIL_LIVE_POLL_SECONDS = 0.01
+    current = relay.current()
+    async with LiveClient() as client:
+        await client.subscribe("pages", ARTICLES)
+    async with asyncio.timeout(5):
+        while current._task is not None:
+            await asyncio.sleep(0.005)
+    await sync(lambda: publish(news.tram, title="While nobody looked"))
+    async with LiveClient() as client:
+        init = await client.subscribe("pages", ARTICLES)
+        assert "While nobody looked" in {row["title"] for row in init["data"]}
+        await sync(lambda: publish(news.tram, title="Awake"))
+        [frame] = await settled(client)
+        assert frame["data"][0]["title"] == "Awake"
+
+
+async def test_polling_alone_carries_everything(
+    news: Newsroom, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    settings.WAGTAIL_LIVE_POLL_SECONDS = 0.05
+    monkeypatch.setattr("wagtail_live.bell.ring", lambda: None)
+    monkeypatch.setattr("wagtail_live.log.number_and_ring", lambda **_: None)
+    async with LiveClient() as client:
+        await client.subscribe("pages", ARTICLES)
+        await sync(lambda: publish(news.tram, title="By the poll"))
+        frame = await client.hear()
+        assert frame["data"][0]["title"] == "By the poll"
+
+
+async def test_the_log_is_pruned_in_the_background(
+    news: Newsroom, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    monkeypatch.setattr(relay, "PRUNE_SECONDS", 0.0)
+    settings.WAGTAIL_LIVE_RETENTION_HOURS = 0
+    settings.WAGTAIL_LIVE_POLL_SECONDS = 0.02
+    async with LiveClient() as client:
+        await client.subscribe("pages", ARTICLES)
+        await sync(lambda: publish(news.tram, title="Short-lived"))
+        await caught_up()
+        async with asyncio.timeout(5):
+            while await sync(Entry.objects.exists):
+                await asyncio.sleep(0.01)
