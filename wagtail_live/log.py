@@ -13,8 +13,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, ClassVar
-from uuid import uuid4
-from uuid import UUID
+from uuid import UUID, uuid4
 from weakref import WeakSet, WeakValueDictionary
 
 from django.db import connections, router, transaction
