@@ -15,7 +15,8 @@ from typing import Any
 
 from django.apps import apps
 from django.contrib.contenttypes.models import ContentType
-from django.db.models import ManyToManyField, Model, Q
+from django.db.models import ForeignKey, ManyToManyField, Model, Q
+from modelcluster.fields import ParentalKey
 from wagtail.models import ReferenceIndex, Site
 
 from wagtail_live.content import (
@@ -25,6 +26,7 @@ from wagtail_live.content import (
     labels,
     page_labels,
     page_model,
+    parental_key,
 )
 from wagtail_live.events import Batch, Entry, Kind, Position
 
@@ -178,9 +180,23 @@ def _add_aliases(found: Changed, keys: set[Hashable]) -> None:
 
 
 def _add_related(found: Changed, model: type[Model], keys: set[Hashable]) -> None:
-    for relation in model._meta.related_objects:
-        field: Any = relation.remote_field
-        if not isinstance(field, ManyToManyField) or field.model not in content_models():
+    """
+    Add the rows whose foreign keys and many-to-many relations point at ``keys``.
+
+    The reference index knows most of the former, but a task writes it, perhaps later.
+    """
+    for relation in model._meta.get_fields(include_hidden=True):
+        field: Any = getattr(relation, "remote_field", None)
+        if not isinstance(field, ForeignKey | ManyToManyField) or field.model is None:
             continue
-        rows = field.model._base_manager.filter(**{f"{field.name}__in": keys})
-        _add(found, field.model, rows.values_list("pk", flat=True))
+        source = field.model
+        if source not in content_models() or getattr(field.remote_field, "parent_link", False):
+            continue
+        if isinstance(field, ParentalKey):
+            continue
+        rows = source._base_manager.filter(**{f"{field.name}__in": keys})
+        parent = parental_key(source)
+        if parent is None:
+            _add(found, source, rows.values_list("pk", flat=True))
+        else:
+            _add(found, parent.related_model, rows.values_list(parent.attname, flat=True))

@@ -22,6 +22,7 @@ from rest_framework.exceptions import APIException
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from wagtail.api.v2.utils import BadRequestError
+from wagtail.api.v2.views import BaseAPIViewSet
 from wagtail.coreutils import get_dummy_request
 from wagtail.models import CollectionViewRestriction, PageViewRestriction, Site
 
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from wagtail.api.v2.router import WagtailAPIRouter
-    from wagtail.api.v2.views import BaseAPIViewSet
 
 #: With more keys than this, comparing everything is cheaper than asking for each.
 KEYS_LIMIT = 500
@@ -195,9 +195,10 @@ class _Narrowed:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._router, name)
 
-    def get_model_endpoint(self, model: type[Model]) -> tuple[str, type[BaseAPIViewSet]] | None:
-        found = self._router.get_model_endpoint(model)
-        return found and (found[0], self.narrow(found[1]))
+    def get_model_endpoint(self, model: type[Model]) -> tuple[str, type[BaseAPIViewSet]]:
+        """Return a narrowed endpoint; a nested model that has none gets the API's own default."""
+        name, endpoint = self._router.get_model_endpoint(model) or ("", BaseAPIViewSet)
+        return name, self.narrow(endpoint)
 
     def narrow(self, endpoint: type[BaseAPIViewSet]) -> type[BaseAPIViewSet]:
         policy, audience = self._policy, self._audience
@@ -217,6 +218,11 @@ class _Narrowed:
             @classmethod
             def get_meta_fields(cls, model: type[Model]) -> list[Any]:
                 return allowed(model, super().get_meta_fields(model))
+
+            @classmethod
+            def get_detail_default_fields(cls, model: type[Model]) -> list[str]:
+                # Of all fields; those that are not allowed fall away with the serializer's.
+                return list(endpoint.get_detail_default_fields(model))
 
         if hasattr(endpoint, "get_base_queryset"):
 

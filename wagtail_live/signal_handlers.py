@@ -106,7 +106,8 @@ def before_save(
     if raw or instance._state.adding or instance.pk is None:
         # In a transaction ``saved`` appends: only then is there a key.
         if not connections[using].in_atomic_block and _may_be_live(instance):
-            _state(instance, Kind.SAVE, _specific(instance), instance.pk or "", None, using)
+            model = sender if raw else _specific(instance)  # a fixture's page may lack its type
+            _state(instance, Kind.SAVE, model, instance.pk or "", None, using)
         return
     was = _was(instance)
     if was is not _NOT_CONTENT:
@@ -128,7 +129,7 @@ def saved(
         row, key = announced
         log.settle(row, key or instance.pk)
     elif (created or raw) and sender in content_models() and _may_be_live(instance):
-        log.append(Kind.SAVE, _specific(instance), instance.pk, using=using)
+        log.append(Kind.SAVE, sender if raw else _specific(instance), instance.pk, using=using)
 
 
 def before_delete(
