@@ -77,7 +77,7 @@ migrations: $(INSTALLED)
 	@$(BIN)/python example_project/manage.py check --fail-level WARNING
 
 js-types:
-	@if command -v npm >/dev/null; then $(MAKE) $(TYPESCRIPT) && echo "JavaScript types" && cd tests/js && npm run --silent types; \
+	@if command -v npm >/dev/null; then $(MAKE) --silent $(TYPESCRIPT) && echo "JavaScript types" && cd tests/js && npm run --silent types; \
 	elif [ -n "$$REQUIRE_ALL" ]; then echo "REQUIRE_ALL is set and this machine lacks Node.js: JavaScript types" >&2; exit 1; \
 	else echo "Skipped: JavaScript types, this machine lacks Node.js"; fi
 

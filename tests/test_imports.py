@@ -64,6 +64,7 @@ ALLOWED = {
     "apps": {"checks", "signal_handlers"},
     "checks": {"conf", "exceptions", "policy"},
     "endpoints": set(),
+    "management.commands.live_prune": {"conf", "log"},
     "routing": {"websocket"},
     "testing": {"websocket"},
     "templatetags.wagtail_live": {"conf"},
