@@ -57,17 +57,17 @@ class Editor:
         return self.random.choice(self.operations)()
 
     def edit_and_publish(self) -> str:
-        page = self._article(alias_of=None)
+        page = self._editable()
         self._edit(page, "action-publish")
         return f"publish {page.pk}"
 
     def save_draft(self) -> str:
-        page = self._article(alias_of=None)
+        page = self._editable()
         self._edit(page)
         return f"draft of {page.pk}"
 
     def schedule(self) -> str:
-        page = self._article(alias_of=None, live=True)
+        page = self._editable()
         self._edit(page, "action-publish", go_live_at="2099-01-01 12:00")
         return f"schedule {page.pk}"
 
@@ -188,6 +188,12 @@ class Editor:
     def _article(self, **filters: Any) -> ArticlePage:
         page = self._any(ArticlePage.objects.filter(**filters).order_by("pk"))
         assert page is not None, filters
+        return page
+
+    def _editable(self) -> ArticlePage:
+        """Return an article that no schedule and no source keeps from being edited."""
+        pages = ArticlePage.objects.filter(alias_of=None).order_by("pk")
+        page: ArticlePage = self._any(one for one in pages if one.get_lock() is None)
         return page
 
     def _section(self) -> SectionPage:

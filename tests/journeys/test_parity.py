@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
+from functools import partial
 from random import Random
 from typing import Any
 
 import pytest
-from asgiref.sync import sync_to_async
 from django.core.management import call_command
-from django.db import connections
 from django.test import Client
 
 from tests.journeys.admin import Editor
-from wagtail_live import database, log, relay
+from tests.live import caught_up, end, sync
 from wagtail_live.testing import Frame, LiveClient
 
 pytestmark = pytest.mark.usefixtures("committed")
@@ -55,10 +53,6 @@ SHAPES: dict[str, list[dict[str, Any]]] = {
         {"limit": 100, "level": "info"},
     ],
 }
-
-
-def sync(function: Callable[[], Any]) -> Any:
-    return sync_to_async(function, thread_sensitive=True)()
 
 
 def normal(value: Any) -> str:
@@ -166,11 +160,7 @@ class Asker:
 
 async def catch_up(askers: list[Asker]) -> list[tuple[Asker, Frame]]:
     """Give every asker all frames of what is committed now; return them."""
-    head = await database.run(lambda: (log.number(), log.head())[1])
-    current = relay.current()
-    async with asyncio.timeout(20):
-        while current.hub.position.number < head.number or current.busy:
-            await asyncio.sleep(0.005)
+    await caught_up()
     heard = [(asker, frame) for asker in askers for frame in await asker.client.unheard()]
     for asker, frame in heard:
         asker.take(frame)
@@ -184,7 +174,7 @@ async def askers(settings: Any) -> AsyncIterator[list[Asker]]:
     def browsers() -> dict[str, Client]:
         call_command("seed_demo", verbosity=0)
         public, member = Client(HTTP_HOST="localhost"), Client(HTTP_HOST="localhost")
-        assert member.login(username="member", password="newsroom-demo")  # noqa: S106 - the demo's
+        assert member.login(username="member", password="newsroom-demo")
         return {"public": public, "member": member}
 
     found = await sync(browsers)
@@ -194,9 +184,7 @@ async def askers(settings: Any) -> AsyncIterator[list[Asker]]:
             Asker("public", found["public"], public),
             Asker("member", found["member"], member),
         ]
-    await relay.current().close()
-    await database.disconnect()
-    await sync(connections.close_all)
+    await end()
 
 
 def aliases_that_the_api_shows(askers: list[Asker]) -> set[int]:
@@ -220,7 +208,7 @@ async def test_every_object_in_every_shape_is_what_get_says(askers: list[Asker])
         for collection in COLLECTIONS:
             for number, query in enumerate(SHAPES[collection]):
                 await asker.follow(f"{collection} {number}", collection, query)
-            listing = await sync(lambda: asker.get(f"{collection}/", {"limit": 100}))
+            listing = await sync(partial(asker.get, f"{collection}/", {"limit": 100}))
             for row in listing["items"]:
                 answer = await asker.follow_item(
                     f"{collection} item {row['id']}", collection, row["id"]
@@ -241,6 +229,18 @@ async def test_every_object_in_every_shape_is_what_get_says(askers: list[Asker])
     assert compared > 150
 
 
+def compare(
+    askers: list[Asker], heard: list[tuple[Asker, Frame]], *, everything: bool
+) -> list[str]:
+    """Return where the sockets differ from REST: in what they just said, or in all they said."""
+    found = []
+    for asker in askers:
+        frames = [frame for whose, frame in heard if whose is asker]
+        found += asker.differences() if everything else asker.touched_differences(frames)
+    hidden = aliases_that_the_api_shows(askers)
+    return [one for one in found if not any(f" {key}:" in one for key in hidden)]
+
+
 @pytest.mark.parametrize("seed", [1])
 async def test_parity_holds_after_each_of_many_admin_operations(
     askers: list[Asker], seed: int
@@ -249,7 +249,7 @@ async def test_parity_holds_after_each_of_many_admin_operations(
         for collection in COLLECTIONS:
             for number, query in enumerate(SHAPES[collection][1:]):
                 await asker.follow(f"{collection} {number}", collection, query)
-        listing = await sync(lambda: asker.get("pages/", {"limit": 100}))
+        listing = await sync(partial(asker.get, "pages/", {"limit": 100}))
         for row in listing["items"][::8]:
             await asker.follow_item(f"pages item {row['id']}", "pages", row["id"])
     editor = await sync(lambda: Editor(Random(seed)))
@@ -260,16 +260,7 @@ async def test_parity_holds_after_each_of_many_admin_operations(
         heard = await catch_up(askers)
         total += len(heard)
 
-        def compare() -> list[str]:
-            found = []
-            for asker in askers:
-                frames = [frame for whose, frame in heard if whose is asker]
-                found += asker.touched_differences(frames)
-            if number % EVERYTHING_EVERY == 0:
-                found += [one for asker in askers for one in asker.differences()]
-            hidden = aliases_that_the_api_shows(askers)
-            return [one for one in found if not any(f" {key}:" in one for key in hidden)]
-
-        differences = await sync(compare)
+        everything = number % EVERYTHING_EVERY == 0
+        differences = await sync(partial(compare, askers, heard, everything=everything))
         assert not differences, f"after operation {number}, {done}:\n" + "\n".join(differences)
     print(f"\nparity: {ROUNDS} admin operations, {total} frames, the last word always that of GET")
