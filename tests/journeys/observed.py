@@ -1,0 +1,80 @@
+"""
+The example site as an ASGI application that also says how it fares, under ``/debug/``.
+
+Nothing of the site is replaced: what a process knows only of itself is read and told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import threading
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from django.db import transaction
+from django.db.backends.signals import connection_created
+from django.db.models.signals import post_save
+
+from example_project.asgi import application as site  # sets Django up, which the last two need
+from wagtail_live import log, relay
+from wagtail_live.models import Entry
+
+Message = MutableMapping[str, Any]
+
+#: (model, key, Unix time in ms at which its transaction had committed), the newest last.
+commits: deque[tuple[str, str, float]] = deque(maxlen=100)
+opened: list[str] = []
+
+
+def _note_commit(instance: Entry, created: bool, **kwargs: Any) -> None:
+    """Runs right after the commit: its callback is registered just before the log's own."""
+    if created:
+        said = instance.model, instance.object_id
+        transaction.on_commit(
+            lambda: commits.append((*said, time.time() * 1000)), using=log.database()
+        )
+
+
+def _note_connection(**kwargs: Any) -> None:
+    opened.append(threading.current_thread().name)
+
+
+post_save.connect(_note_commit, sender=Entry, weak=False)
+connection_created.connect(_note_connection, weak=False)
+
+
+def _state() -> dict[str, Any]:
+    gc.collect()
+    current = relay.current()
+    return {
+        "tasks": len(asyncio.all_tasks()),
+        "threads": threading.active_count(),
+        "feeds": len(current._feeds),
+        "live_queries": len(current.hub),
+        "followers": sum(len(live_query) for live_query in current.hub),
+        "objects": len(gc.get_objects()),
+        # The pool's connections stay; a request's is closed with it.
+        "pool_connections_opened": sum("wagtail-live-db" in name for name in opened),
+    }
+
+
+PAGES: dict[str, Callable[[], Any]] = {"/debug/state": _state, "/debug/commits": lambda: [*commits]}
+
+
+async def application(
+    scope: Message,
+    receive: Callable[[], Awaitable[Message]],
+    send: Callable[[Message], Awaitable[None]],
+) -> None:
+    page = PAGES.get(scope["path"]) if scope["type"] == "http" else None
+    if page is None:
+        await site(scope, receive, send)
+        return
+    body = json.dumps(page()).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

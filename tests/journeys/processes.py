@@ -1,0 +1,114 @@
+"""
+The demo in processes of its own, under its own settings: its server, with the command line that
+the demo gives it, and its front end.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+
+from example_project import demo
+from tests.conftest import environment_of
+from tests.servers import ROOT, Server, answers, free_port, manage, wait_until
+
+
+def demo_environment(folder: Path, **more: str) -> dict[str, str]:
+    """Return the environment of the demo in ``folder``: its own settings, not those of tests."""
+    return {
+        **environment_of(folder),
+        "DJANGO_SETTINGS_MODULE": "example_project.settings",
+        "FRONTEND_PORT": str(free_port()),
+        **more,
+    }
+
+
+def demo_copy(factory: pytest.TempPathFactory, name: str) -> Path:
+    """Return a new folder with the demo's content, pictures included; seeded once per run."""
+    seeded = factory.getbasetemp() / "demo-as-seeded"
+    if not seeded.exists():
+        seeded.mkdir()
+        manage("seed_demo", "--migrate", environment=demo_environment(seeded))
+    folder = factory.mktemp(name) / "site"
+    shutil.copytree(seeded, folder)
+    return folder
+
+
+def demo_command(port: int) -> list[str]:
+    """Return how the demo starts its server, with an application that can be looked into."""
+    with patch.object(demo, "_spawn", lambda command: command):
+        command: Any = demo._start_cms(port)
+    application = command.index("example_project.asgi:application")
+    return [
+        *command[:application],
+        "tests.journeys.observed:application",
+        *command[application + 1 :],
+    ]
+
+
+class DemoServer(Server):
+    """The demo's server process: can be stopped, killed and started again on its port."""
+
+    def __init__(self, log: Path, environment: Mapping[str, str]) -> None:
+        self.port = free_port()
+        self.url = f"http://localhost:{self.port}"
+        self.socket_url = f"ws://localhost:{self.port}/websocket"
+        self.environment = {"PORT": str(self.port), **environment}
+        self.log = log
+        self.start()
+
+    def start(self) -> None:
+        with self.log.open("ab") as output:
+            self.process = subprocess.Popen(
+                demo_command(self.port),
+                cwd=ROOT,
+                env={**os.environ, **self.environment},
+                stdout=output,
+                stderr=output,
+            )
+        wait_until(self._answers, what="the server's first answer")
+
+    def kill(self) -> None:
+        """End it as a crash would: nothing is said to anybody."""
+        self.process.kill()
+        self.process.wait()
+
+    def ask(self, path: str) -> Any:
+        """Return the JSON at ``path``."""
+        with urllib.request.urlopen(self.url + path, timeout=30) as response:
+            return json.load(response)
+
+    def _answers(self) -> bool:
+        assert self.process.poll() is None, self.log.read_text()
+        return answers(f"{self.url}/api/v2/")
+
+
+class Frontend:
+    """The demo's front end: another origin."""
+
+    def __init__(self, log: Path, environment: Mapping[str, str]) -> None:
+        self.url = f"http://localhost:{environment['FRONTEND_PORT']}"
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "example_project/frontend_server.py"],
+                cwd=ROOT,
+                env={**os.environ, **environment},
+                stdout=output,
+                stderr=output,
+            )
+        wait_until(lambda: answers(self.url), what="the front end's first answer")
+
+    def stop(self) -> None:
+        """End it and wait for it."""
+        self.process.terminate()
+        self.process.wait(10)
