@@ -96,11 +96,8 @@ def append(
         return
     label = model._meta.label_lower
     connection = connections[log_database]
-    # What was before is said once: a later entry that knows more than an earlier one is written.
-    key = (id(connection), kind, label, f"{object_id}")
-    if was is not None:
-        key = (id(connection), kind, label, f"{object_id} was")
-    if any(_is_appended(connection, (*key[:3], name)) for name in {key[3], f"{object_id} was"}):
+    key = (id(connection), kind, label, str(object_id))
+    if _is_appended(connection, key):
         return
     EntryRow.objects.using(log_database).create(
         kind=kind, model=label, object_id=str(object_id), was=was

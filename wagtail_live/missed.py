@@ -56,10 +56,14 @@ def missed(
     return Missed(
         created={key: row for key, row in answer.rows.items() if not known.get(key, True)},
         updated={key: row for key, row in answer.rows.items() if known.get(key, True)},
-        left=frozenset(
-            key for key in keys - answer.rows.keys() if known.get(key, False) or key in hidden
-        )
-        & _asked(live_query, keys),
+        left=_of_its_model(
+            live_query,
+            {
+                key
+                for key in _asked(live_query, keys) - answer.rows.keys()
+                if known.get(key, False) or key in hidden
+            },
+        ),
         last=batch.last,
     )
 
@@ -76,6 +80,14 @@ def _read_all(position: Position) -> list[Entry]:
 def _asked(live_query: LiveQuery, keys: frozenset[Hashable]) -> frozenset[Hashable]:
     item = live_query.query.item
     return keys if item is None else keys & {item}
+
+
+def _of_its_model(live_query: LiveQuery, keys: set[Hashable]) -> frozenset[Hashable]:
+    """Leave out rows that are there and of another model: a moved tree has pages of all kinds."""
+    model = apps.get_model(live_query.label)
+    others = base_model(model)._base_manager.filter(pk__in=keys).values_list("pk", flat=True)
+    same = model._base_manager.filter(pk__in=keys).values_list("pk", flat=True)
+    return frozenset(keys - (set(others) - set(same))) if keys else frozenset()
 
 
 def _visible_before(

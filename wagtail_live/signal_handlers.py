@@ -185,10 +185,12 @@ def relation_changed(
         return
     if not reverse:
         if type(instance) in content_models() and _may_be_live(instance):
-            log.append(Kind.SAVE, _specific(instance), instance.pk, using=using)
+            _row_changed(_specific(instance), instance.pk, using)
+    elif model in content_models() and pk_set is None:
+        log.append(Kind.SAVE, model, using=using)
     elif model in content_models():
-        for key in pk_set if pk_set is not None else {""}:
-            log.append(Kind.SAVE, model, key, using=using)
+        for key in pk_set or ():
+            _row_changed(model, key, using)
 
 
 def restricting(sender: type[Model], instance: Any, using: str, **kwargs: Any) -> None:
@@ -259,13 +261,19 @@ def _was(instance: Any) -> Mapping[str, Any] | log.Was | None:
     columns = _visibility_columns(model)
     path = getattr(_moving, "paths", {}).get(instance.pk)
     if path is None and _may_be_live(instance):
-        return log.Was(rows, *columns) if columns else None
+        return _looked_up(model, instance.pk)
     before = rows.values(*columns).first()
     if before is None:
         return None
     if path is None and not before["live"] and not _is_elsewhere(instance, before):
         return _NOT_CONTENT
     return {**before, "path": path} if path is not None else before
+
+
+def _looked_up(model: type[Model], key: Any) -> Mapping[str, Any] | log.Was:
+    """Return what a row is, as part of the entry's insert; nothing to look up is visible to all."""
+    columns = _visibility_columns(model)
+    return log.Was(model._base_manager.filter(pk=key), *columns) if columns else {}
 
 
 def _is_elsewhere(instance: Any, before: Mapping[str, Any]) -> bool:
@@ -317,7 +325,12 @@ def _parent_changed(sender: type[Model], instance: Any, using: str) -> None:
     parent = key.get_cached_value(instance, default=None)
     if parent_id is not None and (parent is None or _may_be_live(parent)):
         model = _specific(parent) if parent is not None else key.related_model
-        log.append(Kind.SAVE, model, parent_id, using=using)
+        _row_changed(model, parent_id, using)
+
+
+def _row_changed(model: type[Model], key: Any, using: str) -> None:
+    """What belongs to a row changed, the row itself did not: it is what it was."""
+    log.append(Kind.SAVE, model, key, was=_looked_up(model, key), using=using)
 
 
 def _restricted(restriction: Any) -> tuple[type[Model], int, dict[str, Any]]:
