@@ -130,7 +130,8 @@ async def test_a_change_costs_as_many_queries_for_a_thousand_followers_as_for_te
             f"\none change: {len(counted[FEW])} queries for {FEW} followers of one query, "
             f"{len(counted[MANY])} for {MANY}; its frame is encoded once"
         )
-    assert counted[FEW] == counted[MANY]
+    # Several threads work at once: their order is not the same.
+    assert sorted(counted[FEW]) == sorted(counted[MANY])
 
 
 @pytest.fixture
