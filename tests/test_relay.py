@@ -167,6 +167,61 @@ async def test_a_restored_log_gives_everybody_a_fresh_base(news: Newsroom) -> No
         assert resumed["event"] == "resume"
 
 
+async def test_a_restored_log_waits_for_the_database(
+    news: Newsroom, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    settings.WAGTAIL_LIVE_POLL_SECONDS = 0.01
+    failures = iter(range(3))
+    real = relay.log.head
+
+    def head() -> Any:
+        if next(failures, None) is not None:
+            raise OperationalError("the database went away")
+        return real()
+
+    async with LiveClient() as client:
+        await client.subscribe("pages", ARTICLES)
+        monkeypatch.setattr(relay.log, "head", head)
+        await sync(lambda: Head.objects.filter(pk=1).update(position=0))
+        frame = await client.hear()
+        assert (frame["event"], frame["reset"]) == ("init", "renewed")
+
+
+async def test_an_entry_that_cannot_be_followed_is_a_fresh_base(
+    news: Newsroom, monkeypatch: pytest.MonkeyPatch, settings: Any, quick_retries: None
+) -> None:
+    settings.WAGTAIL_LIVE_POLL_SECONDS = 0.01
+
+    def fail(*args: Any) -> Any:
+        raise ZeroDivisionError
+
+    async with LiveClient() as client:
+        await client.subscribe("pages", ARTICLES)
+        monkeypatch.setattr(relay.impact, "batch", fail)
+        await sync(lambda: publish(news.tram, title="Through it all"))
+        frame = await client.hear()
+        assert (frame["event"], frame["reset"]) == ("init", "renewed")
+        assert "Through it all" in {row["title"] for row in frame["data"]}
+        monkeypatch.undo()
+        await sync(lambda: publish(news.tram, title="On it goes"))
+        [frame] = await settled(client)
+        assert frame["data"][0]["title"] == "On it goes"
+
+
+async def test_a_relay_that_died_goes_on_where_it_was(news: Newsroom) -> None:
+    current = relay.current()
+    async with LiveClient() as client:
+        await client.subscribe("pages", ARTICLES)
+        task = current._task
+        assert task is not None
+        task.cancel()
+        await asyncio.wait([task])
+        await sync(lambda: publish(news.tram, title="While it was dead"))
+        await client.subscribe("notices", uid="wakes it")
+        [frame] = await settled(client)
+        assert frame["data"][0]["title"] == "While it was dead"
+
+
 async def test_equal_askers_share_one_evaluation_and_the_feed_goes_with_the_last(
     news: Newsroom, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from functools import lru_cache, partial
 from weakref import WeakKeyDictionary
 
+from django.db import DatabaseError
+
 from wagtail_live import bell, conf, database, impact, log
 from wagtail_live.conf import settings
 from wagtail_live.cursor import Sealer, fingerprint
@@ -39,7 +41,7 @@ LEFT_LIMIT = 1000
 
 
 class _Discontinuity(Exception):
-    """The log does not go on where this process stopped reading: restored, or pruned too far."""
+    """The log does not go on where this process stopped: restored, pruned too far, unreadable."""
 
 
 class Feed:
@@ -279,20 +281,20 @@ class Relay:
     async def _run(self, ready: asyncio.Future[None]) -> None:
         async with bell.listening() as listener:
             idle_since = time.monotonic()
+            failures = 0
             while True:
                 try:
-                    if not ready.done():
-                        self.hub.position = await database.run(_number_and_head)
-                        ready.set_result(None)
-                    while await self._advance():
-                        pass
-                except _Discontinuity:
-                    await self._start_again()
-                except Exception as error:
+                    await self._begin(ready)
+                    await self._read_on(give_up=failures >= len(RETRY_SECONDS))
+                    failures = 0
+                except DatabaseError as error:
                     logger.warning("the log could not be read, trying again: %s", error)
-                    if not ready.done():
-                        ready.set_exception(ServiceUnavailable())
-                        return
+                except Exception:
+                    logger.exception("what the log says could not be followed")
+                    failures += 1
+                if not ready.done():
+                    ready.set_exception(ServiceUnavailable())
+                    return
                 await listener.wait(settings.poll_seconds)
                 await self._prune()
                 if self._feeds:
@@ -300,6 +302,23 @@ class Relay:
                 elif time.monotonic() - idle_since > IDLE_SECONDS:
                     self._task = None
                     return
+
+    async def _begin(self, ready: asyncio.Future[None]) -> None:
+        if ready.done():
+            return
+        if not self._feeds:  # those that outlived a relay go on from where it stopped
+            self.hub.position = await database.run(_number_and_head)
+        ready.set_result(None)
+
+    async def _read_on(self, *, give_up: bool) -> None:
+        """Read what is new; after too many failures leave it out and renew everybody."""
+        try:
+            if give_up:
+                raise _Discontinuity
+            while await self._advance():
+                pass
+        except _Discontinuity:
+            await self._start_again()
 
     async def _advance(self) -> bool:
         """Read on from where we are; return whether there was something."""
@@ -312,7 +331,7 @@ class Relay:
         return True
 
     async def _start_again(self) -> None:
-        logger.warning("the log was restored or pruned: every follower gets a fresh base")
+        logger.warning("the log does not go on where it was: every follower gets a fresh base")
         self.hub.position = await database.run(log.head)
         for feed in list(self._feeds.values()):
             feed.renew(self.hub.position)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from django.apps import apps
 from django.contrib.auth.models import AnonymousUser, Group
-from django.core.exceptions import FieldError, PermissionDenied, ValidationError
+from django.core.exceptions import FieldError, ObjectDoesNotExist, PermissionDenied, ValidationError
 from django.db import DataError
 from django.db.models import Model, QuerySet
 from django.http import Http404, HttpRequest, QueryDict
@@ -281,7 +281,7 @@ def _query_errors() -> Iterator[None]:
         raise InvalidQuery(_sentence(str(error))) from None
     except (PermissionDenied, APIException):
         raise Forbidden from None
-    except Http404:
+    except (Http404, ObjectDoesNotExist):
         raise InvalidQuery from None
     except (ValidationError, FieldError, DataError, OverflowError, TypeError, ValueError):
         # What the endpoint itself does not expect: a filter's value that its column cannot hold.

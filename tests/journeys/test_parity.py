@@ -247,7 +247,8 @@ async def test_parity_holds_after_each_of_many_admin_operations(
 ) -> None:
     for asker in askers:
         for collection in COLLECTIONS:
-            for number, query in enumerate(SHAPES[collection][1:]):
+            shapes = SHAPES[collection][1:4] if asker.name == "public" else SHAPES[collection][1:2]
+            for number, query in enumerate(shapes):
                 await asker.follow(f"{collection} {number}", collection, query)
         listing = await sync(partial(asker.get, "pages/", {"limit": 100}))
         for row in listing["items"][::8]:
