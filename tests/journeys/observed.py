@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import os
 import threading
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from django.conf import settings
 from django.db import transaction
 from django.db.backends.signals import connection_created
 from django.db.models.signals import post_save
@@ -43,6 +45,8 @@ def _note_connection(**kwargs: Any) -> None:
     opened.append(threading.current_thread().name)
 
 
+if "POLL_SECONDS" in os.environ:
+    settings.WAGTAIL_LIVE_POLL_SECONDS = float(os.environ["POLL_SECONDS"])
 post_save.connect(_note_commit, sender=Entry, weak=False)
 connection_created.connect(_note_connection, weak=False)
 

@@ -59,15 +59,15 @@ def demo_command(port: int) -> list[str]:
 class DemoServer(Server):
     """The demo's server process: can be stopped, killed and started again on its port."""
 
-    def __init__(self, log: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, log: Path, environment: Mapping[str, str], *, wait: bool = True) -> None:
         self.port = free_port()
         self.url = f"http://localhost:{self.port}"
         self.socket_url = f"ws://localhost:{self.port}/websocket"
-        self.environment = {"PORT": str(self.port), **environment}
+        self.environment = {**environment, "PORT": str(self.port)}
         self.log = log
-        self.start()
+        self.start(wait=wait)
 
-    def start(self) -> None:
+    def start(self, *, wait: bool = True) -> None:
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
                 demo_command(self.port),
@@ -76,7 +76,12 @@ class DemoServer(Server):
                 stdout=output,
                 stderr=output,
             )
-        wait_until(self._answers, what="the server's first answer")
+        if wait:
+            self.wait()
+
+    def wait(self) -> None:
+        """Return when it answers."""
+        wait_until(self._answers, seconds=60, what="the server's first answer")
 
     def kill(self) -> None:
         """End it as a crash would: nothing is said to anybody."""

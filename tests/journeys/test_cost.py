@@ -19,13 +19,12 @@ from django.dispatch import Signal
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
-from django.utils import timezone
 from treebeard import mp_tree
 from wagtail import signals as wagtail_signals
-from wagtail.test.utils.form_data import inline_formset, nested_form_data, rich_text, streamfield
 
 from example_project.newsroom.models import ArticlePage
 from tests import newsroom
+from tests.journeys.forms import article_form
 from tests.newsroom import Newsroom
 from wagtail_live import database, relay
 from wagtail_live.models import Entry
@@ -171,34 +170,18 @@ class Editor:
     def publish(self, page: ArticlePage, title: str) -> list[str]:
         """Publish through the admin's view; return the SQL, BEGIN and COMMIT included."""
         url = reverse("wagtailadmin_pages:edit", args=(page.pk,))
-        return self._post(url, self._form(page.slug, title))
+        return self._post(url, article_form(page.slug, title, self.news.author.pk))
 
     def publish_new(self, title: str) -> list[str]:
         args = ("newsroom", "articlepage", self.news.town.pk)
-        return self._post(reverse("wagtailadmin_pages:add", args=args), self._form(title, title))
+        form = article_form(title.lower().replace(" ", "-"), title, self.news.author.pk)
+        return self._post(reverse("wagtailadmin_pages:add", args=args), form)
 
     def _post(self, url: str, form: dict[str, Any]) -> list[str]:
         with CaptureQueriesContext(connection) as captured:
             response = self.browser.post(url, form)
         assert response.status_code == 302, response.content[:2000]
         return [query["sql"] for query in captured]
-
-    def _form(self, slug: str, title: str) -> dict[str, Any]:
-        data = {
-            "title": title,
-            "slug": slug.lower().replace(" ", "-"),
-            "lead": f"{title}, in short.",
-            "date": timezone.now().strftime("%Y-%m-%d %H:%M"),
-            "author": self.news.author.pk,
-            "categories": [],
-            "tags": "",
-            "image": "",
-            "body": streamfield([("paragraph", rich_text("<p>Text</p>"))]),
-            "related_links": inline_formset([]),
-            "comments": inline_formset([]),
-            "action-publish": "1",
-        }
-        return nested_form_data(data)
 
 
 def cost(said: list[str]) -> Counter[str]:
