@@ -11,12 +11,12 @@ from typing import Any
 
 import psutil
 import pytest
+from django.db import connection
 from websockets.asyncio.client import connect
 
 from tests.journeys.processes import DemoServer, demo_copy, demo_environment
+from wagtail_live import database, log
 from wagtail_live.relay import LINGER_SECONDS
-
-pytestmark = pytest.mark.server
 
 CYCLES = 1000
 AT_ONCE = 50
@@ -80,6 +80,22 @@ class Watch:
         return figures
 
 
+@pytest.mark.usefixtures("committed")
+async def test_statements_of_earlier_jobs_are_not_kept_while_debugging(settings: Any) -> None:
+    settings.DEBUG = True
+    settings.WAGTAIL_LIVE_DATABASE_THREADS = 1
+    await database.disconnect()
+
+    def job() -> int:
+        log.head()
+        return len(connection.queries_log)
+
+    kept = [await database.run(job) for _ in range(4)]
+    await database.disconnect()
+    # The first job makes what is missing, or connects.
+    assert kept[1:] == [1, 1, 1]
+
+
 async def come_follow_leave(url: str, number: int) -> None:
     async with connect(url, compression=None) as client:
         collection, more = FOLLOWED[number % len(FOLLOWED)]
@@ -97,6 +113,7 @@ async def come_follow_leave(url: str, number: int) -> None:
                 pass
 
 
+@pytest.mark.server
 async def test_a_thousand_who_come_and_go_leave_nothing_behind(
     server: DemoServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
