@@ -14,7 +14,7 @@ from example_project.newsroom.models import Notice
 from tests import newsroom
 from tests.live import caught_up, end, settled, sync
 from tests.newsroom import Newsroom, publish
-from wagtail_live import log, relay
+from wagtail_live import feed, log, relay
 from wagtail_live.exceptions import ServiceUnavailable
 from wagtail_live.models import Entry, Head
 from wagtail_live.representation import Representation
@@ -38,7 +38,7 @@ async def quiet() -> AsyncIterator[None]:
 
 @pytest.fixture
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(relay, "RETRY_SECONDS", (0.01, 0.01))
+    monkeypatch.setattr(feed, "RETRY_SECONDS", (0.01, 0.01))
 
 
 def failing(times: int) -> Any:

@@ -16,10 +16,11 @@ from wagtail_live import conf, database, handshake, protocol
 from wagtail_live.conf import settings
 from wagtail_live.events import Audience
 from wagtail_live.exceptions import InvalidPayload, LiveError, TooManySubscriptions
+from wagtail_live.feed import Feed
 from wagtail_live.hub import Follower
 from wagtail_live.outbox import Outbox
 from wagtail_live.protocol import CloseCode, Ping, Pong, Subscribe, Unsubscribe
-from wagtail_live.relay import Feed, Relay
+from wagtail_live.relay import Relay
 from wagtail_live.representation import parse
 
 logger = logging.getLogger("wagtail_live")

@@ -1,0 +1,201 @@
+"""
+One live query at work: it asks the database, one thing at a time, and tells its followers.
+
+What comes while it is busy is merged into one, so that a slow query delays nobody else and never
+piles up work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from functools import lru_cache, partial
+
+from wagtail_live import conf, database
+from wagtail_live.conf import settings
+from wagtail_live.cursor import Sealer, fingerprint
+from wagtail_live.events import Answer, Audience, Batch, Position, Query, Snapshot
+from wagtail_live.exceptions import BadCursor, Forbidden, LiveError, ServiceUnavailable
+from wagtail_live.hub import Follower, Hub, LiveQuery, Question
+from wagtail_live.missed import missed
+from wagtail_live.representation import Representation
+
+logger = logging.getLogger("wagtail_live")
+
+#: A snapshot serves everybody who joins within this time, unless a change comes first.
+SNAPSHOT_SECONDS = 1.0
+#: How long it waits before it asks again, each time that an answer fails; then it gives up.
+RETRY_SECONDS = (0.1, 0.5, 2.0, 5.0)
+#: More keys than this in one ``delete`` and a fresh snapshot is shorter.
+LEFT_LIMIT = 1000
+
+
+class Feed:
+    """A live query with what it needs to answer: its representation, its queue of one, its lock."""
+
+    def __init__(self, query: Query, audience: Audience, hub: Hub) -> None:
+        self.hub = hub
+        self.representation = Representation(query, audience)
+        self.lock = asyncio.Lock()
+        self.live_query: LiveQuery | None = None
+        self.users = 0
+        self._fingerprint = fingerprint(query, audience)
+        self._covered = hub.position
+        self._pending: Batch | None = None
+        self._work: asyncio.Task[None] | None = None
+        self._snapshot: tuple[float, Snapshot] | None = None
+
+    @property
+    def covered(self) -> Position:
+        """Everything up to here is in what the followers have."""
+        return self._covered if self.busy else self.hub.position
+
+    @property
+    def busy(self) -> bool:
+        """Whether batches wait or are being worked on."""
+        return self._work is not None or self._pending is not None
+
+    async def join(self, follower: Follower, cursor: str | None) -> None:
+        """Give ``follower`` its base or what it missed, and let it follow."""
+        async with self.lock:
+            live_query = await self._opened()
+            reset = None
+            if cursor is not None:
+                try:
+                    await self._resume(live_query, follower, cursor)
+                    return
+                except BadCursor as error:
+                    reset = error.reason
+            covered = self.covered
+            snapshot = await self._base(live_query)
+            sealed = self._seal(covered)
+            follower.outbox.write(
+                live_query.base(snapshot, follower.uid, follower.event, sealed, reset)
+            )
+            live_query.add(follower)
+
+    def push(self, batch: Batch) -> None:
+        """Take a batch that may touch this live query."""
+        if self._pending is None:
+            if self._work is None:
+                self._covered = batch.before
+            self._pending = batch
+        else:
+            self._pending = self._pending.merge(batch)
+        if self._work is None:
+            self._work = asyncio.create_task(self._settle_all())
+
+    def renew(self, last: Position) -> None:
+        """Give every follower a fresh base: what came before proves nothing."""
+        label = self.live_query.label if self.live_query else ""
+        self.push(Batch(before=last, last=last, renew=frozenset({label})))
+
+    def close(self) -> asyncio.Task[None] | None:
+        """Stop working; return the task that stops, if there is one."""
+        if self._work is not None:
+            self._work.cancel()
+        return self._work
+
+    async def _opened(self) -> LiveQuery:
+        if self.live_query is None:
+            label = await database.run(self.representation.label)
+            query, audience = self.representation.query, self.representation.audience
+            self.live_query = LiveQuery(query, audience, label, conf.page_label())
+            # From here on batches wait behind the lock: the base is read after its position.
+            self.hub.add(self.live_query)
+        return self.live_query
+
+    async def _base(self, live_query: LiveQuery) -> Snapshot:
+        now = time.monotonic()
+        if self._snapshot is not None and now - self._snapshot[0] < SNAPSHOT_SECONDS:
+            return self._snapshot[1]
+        snapshot = await database.run(self.representation.snapshot)
+        live_query.held |= snapshot.held
+        live_query.anchors = snapshot.anchors
+        self._snapshot = now, snapshot
+        return snapshot
+
+    async def _resume(self, live_query: LiveQuery, follower: Follower, cursor: str) -> None:
+        position = _sealer().open(cursor, self._fingerprint)
+        # Held first, then the gap: what leaves in between is seen by one of the two.
+        try:
+            await self._base(live_query)
+        except Forbidden:
+            if live_query.query.item is None:
+                raise
+            # The item has gone since: the cursor proves that its holder could see it.
+        found = await database.run(
+            partial(missed, self.representation, live_query, position, limit=settings.max_batch)
+        )
+        live_query.resume(follower, found, self._seal(found.last))
+
+    async def _settle_all(self) -> None:
+        try:
+            while self._pending is not None:
+                await self._settle_pending()
+        finally:
+            self._work = None
+
+    async def _settle_pending(self) -> None:
+        for wait in (*RETRY_SECONDS, None):
+            async with self.lock:
+                batch, self._pending = self._pending, None
+                if batch is None or self.live_query is None:
+                    return
+                try:
+                    await self._settle(self.live_query, batch)
+                except Exception:
+                    logger.exception(
+                        "a live query could not be answered: %r", self.live_query.query
+                    )
+                    self._pending = batch.merge(self._pending) if self._pending else batch
+                else:
+                    self._covered = batch.last
+                    return
+                if wait is None:
+                    self._pending = None
+                    self._snapshot = None
+                    self.live_query.end(ServiceUnavailable())
+                    return
+            await asyncio.sleep(wait)
+
+    async def _settle(self, live_query: LiveQuery, batch: Batch) -> None:
+        question = live_query.question(batch)
+        if question is None:
+            return
+        self._snapshot = None
+        reason = "renewed"
+        if not question.renew:
+            answer = await database.run(partial(self._answer, live_query, question))
+            if not answer.too_many and len(live_query.left(answer)) <= LEFT_LIMIT:
+                live_query.settle(answer, self._seal(batch.last))
+                return
+            reason = "too_many"
+        try:
+            snapshot = await database.run(self.representation.snapshot)
+        except LiveError as error:
+            # The item is gone, or the page that the query names.
+            logger.debug("a live query became empty: %s", error)
+            snapshot = Snapshot(frozenset(), ())
+        live_query.renew(snapshot, reason, self._seal(batch.last))
+
+    def _answer(self, live_query: LiveQuery, question: Question) -> Answer:
+        return self.representation.answer(
+            question.keys,
+            compare=question.compare,
+            known=frozenset(live_query.held),
+            limit=settings.max_batch,
+        )
+
+    def _seal(self, position: Position) -> str:
+        return _sealer().seal(position, self._fingerprint)
+
+
+def _sealer() -> Sealer:
+    return _sealer_of(tuple(conf.secrets()))
+
+
+@lru_cache(maxsize=4)
+def _sealer_of(secrets: tuple[str, ...]) -> Sealer:
+    return Sealer(secrets)
