@@ -53,7 +53,9 @@ def server(seeded: Path, tmp_path: Path) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def django_db_setup(django_test_environment: None, django_db_blocker: Any) -> Iterator[None]:
+def django_db_setup(
+    django_test_environment: None, django_db_modify_db_settings: None, django_db_blocker: Any
+) -> Iterator[None]:
     """Make the test database for every test that asks, marked ``django_db`` or not."""
     with django_db_blocker.unblock():
         made = setup_databases(verbosity=0, interactive=False)

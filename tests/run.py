@@ -1,7 +1,8 @@
 """
 Run every test that this machine can run: `make test`.
 
-The whole suite on SQLite, the tests marked `databases` again on PostgreSQL and MariaDB, the
+The whole suite on SQLite, several files at once, then those that print figures by themselves; the
+tests marked `databases` again on PostgreSQL and MariaDB, the
 JavaScript client's tests under Node.js. What the machine lacks is skipped with one line;
 REQUIRE_ALL=1 makes that a failure. Arguments go to pytest; with any, Node.js is left out.
 """
@@ -33,6 +34,8 @@ DATABASES = {
 #: What a developer has set for the demo must not reach the tests.
 DEMO_VARIABLES = ("DATABASE_URL", "DEBUG", "FRONTEND_PORT", "PORT", "REDIS_URL", "SECRET_KEY")
 NOTHING_COLLECTED = 5
+#: As many at once as there are processors, up to four; the tests of a file share what is slow.
+SIDE_BY_SIDE = ["-n", "auto", "--maxprocesses", "4", "--dist", "loadfile"]
 
 
 @dataclass
@@ -59,7 +62,11 @@ def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="wagtail-live-tests-") as name:
         folder = Path(name)
         environment["NEWSROOM_VAR"] = name
-        total = run_pytest("SQLite", arguments, environment, folder)
+        if arguments:
+            total = run_pytest("SQLite", arguments, environment, folder)
+        else:
+            total = run_pytest("SQLite", [*SIDE_BY_SIDE, "-m", "not measured"], environment, folder)
+            total += run_pytest("SQLite, measured", ["-m", "measured"], environment, folder)
         for database, url in DATABASES.items():
             total += run_on_database(database, url, arguments, environment, folder)
         if not arguments:
@@ -108,7 +115,7 @@ def run_on_database(
     named = urlsplit(url)._replace(path=f"/wagtail_live_{uuid4().hex[:12]}").geturl()
     return run_pytest(
         database,
-        ["-m", "databases", *arguments],
+        ["-m", "databases", *(arguments or SIDE_BY_SIDE)],
         {**environment, "DATABASE_URL": named},
         folder,
     )

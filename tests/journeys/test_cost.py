@@ -30,7 +30,7 @@ from wagtail_live import database, relay
 from wagtail_live.models import Entry
 from wagtail_live.testing import LiveClient
 
-pytestmark = pytest.mark.usefixtures("committed")
+pytestmark = [pytest.mark.measured, pytest.mark.usefixtures("committed")]
 
 ARTICLES = {"type": "newsroom.ArticlePage", "fields": "title,lead,author(name)", "order": "title"}
 FEW, MANY = 10, 1000

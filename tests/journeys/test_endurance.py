@@ -113,6 +113,7 @@ async def come_follow_leave(url: str, number: int) -> None:
                 pass
 
 
+@pytest.mark.measured
 @pytest.mark.server
 async def test_a_thousand_who_come_and_go_leave_nothing_behind(
     server: DemoServer, capsys: pytest.CaptureFixture[str]

@@ -172,6 +172,7 @@ def assert_same_document(*pages: Page) -> None:
         assert page.evaluate("window.marker") == "this document"
 
 
+@pytest.mark.measured
 def test_a_published_title_shows_in_the_open_list_and_article(
     admin: Admin, readers: Readers, capsys: pytest.CaptureFixture[str]
 ) -> None:
