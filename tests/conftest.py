@@ -38,6 +38,7 @@ def environment_of(folder: Path) -> dict[str, str]:
     return {
         "DATABASE_URL": f"sqlite:///{folder / 'demo.sqlite3'}",
         "NEWSROOM_VAR": str(folder),
+        "DJANGO_SETTINGS_MODULE": "example_project.settings",
         "FRONTEND_PORT": "3000",
     }
 

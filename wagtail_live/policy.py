@@ -32,7 +32,8 @@ from wagtail_live.events import Audience
 
 class Policy:
     """
-    The default policy: Wagtail's rules for readers. Stateless; every method may use the database.
+    The default policy: Wagtail's rules for readers. Every method may use the database; an instance
+    serves one evaluation and may remember what it looked up.
 
     Subclass it and call ``super()``: a policy may only take away.
     """
@@ -107,8 +108,12 @@ class Policy:
         Follows ``Page.get_view_restrictions()``: an alias has the restrictions of its source.
         ``ignoring`` leaves the restrictions of that one page out.
         """
-        restricted = _unaccepted(PageViewRestriction, "page_id", audience) - {ignoring}
-        return self.trees_of(restricted) if restricted else []
+        remembered: dict[Any, list[str]] = self.__dict__.setdefault("_hidden_trees", {})
+        if (audience, ignoring) not in remembered:
+            restricted = _unaccepted(PageViewRestriction, "page_id", audience) - {ignoring}
+            found = self.trees_of(restricted) if restricted else []
+            remembered[audience, ignoring] = found
+        return remembered[audience, ignoring]
 
     def trees_of(self, pages: Iterable[int]) -> list[str]:
         """Return the tree paths of ``pages`` and of all their aliases."""

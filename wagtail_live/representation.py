@@ -72,11 +72,16 @@ class Representation:
         self.query = query
         self.audience = audience
         self.router = conf.api_router()
-        self.policy: Policy = conf.policy()()
         endpoint = self.router._endpoints.get(query.collection)
         if endpoint is None:
             raise Forbidden
         self.endpoint: type[BaseAPIViewSet] = endpoint
+
+    @property
+    def policy(self) -> Policy:
+        """A policy for one evaluation."""
+        made: Policy = conf.policy()()
+        return made
 
     def label(self) -> str:
         """Return the label of the model whose changes matter to the query."""
@@ -209,7 +214,11 @@ class _Narrowed:
 
         class Narrowed(endpoint):  # type: ignore[misc]  # the base is the project's
             def get_queryset(self) -> QuerySet[Any]:
-                return policy.visible(super().get_queryset(), audience)
+                # Asked for again and again by the endpoint, and the same for one request.
+                if not hasattr(self, "_live_queryset"):
+                    self._live_queryset = policy.visible(super().get_queryset(), audience)
+                found: QuerySet[Any] = self._live_queryset.all()
+                return found
 
             @classmethod
             def get_body_fields(cls, model: type[Model]) -> list[Any]:
@@ -227,8 +236,12 @@ class _Narrowed:
         if hasattr(endpoint, "get_base_queryset"):
 
             def get_base_queryset(self: Any) -> QuerySet[Any]:
-                original: Any = super(Narrowed, self)
-                return policy.visible(original.get_base_queryset(), audience)
+                if not hasattr(self, "_live_base_queryset"):
+                    original: Any = super(Narrowed, self)
+                    found = original.get_base_queryset()
+                    self._live_base_queryset = policy.visible(found, audience)
+                remembered: QuerySet[Any] = self._live_base_queryset
+                return remembered.all()
 
             Narrowed.get_base_queryset = get_base_queryset
         return Narrowed
