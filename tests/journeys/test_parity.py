@@ -170,6 +170,7 @@ async def catch_up(askers: list[Asker]) -> list[tuple[Asker, Frame]]:
 @pytest.fixture
 async def askers(settings: Any) -> AsyncIterator[list[Asker]]:
     settings.WAGTAIL_LIVE_MAX_SUBSCRIPTIONS = 1000
+    settings.WAGTAIL_LIVE_HEARTBEAT_SECONDS = 600  # one asker is silent while the other compares
 
     def browsers() -> dict[str, Client]:
         call_command("seed_demo", verbosity=0)
