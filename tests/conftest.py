@@ -14,7 +14,9 @@ from django.core.cache import cache
 from django.db import connection
 from django.test.utils import setup_databases, teardown_databases
 
-from tests.servers import Server, manage
+from tests import sites
+from tests.servers import Server
+from tests.sites import environment_of
 
 # A busy machine is slow, and that is no failure.
 hypothesis.settings.register_profile(
@@ -25,22 +27,8 @@ hypothesis.settings.load_profile("tests")
 
 @pytest.fixture(scope="session")
 def seeded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo's database and media, seeded once per run: copy before use."""
-    folder = tmp_path_factory.mktemp("seeded")
-    environment = environment_of(folder)
-    manage("migrate", "-v0", environment=environment)
-    manage("seed_demo", environment=environment)
-    return folder
-
-
-def environment_of(folder: Path) -> dict[str, str]:
-    """Return the environment in which the example project lives in ``folder``."""
-    return {
-        "DATABASE_URL": f"sqlite:///{folder / 'demo.sqlite3'}",
-        "NEWSROOM_VAR": str(folder),
-        "DJANGO_SETTINGS_MODULE": "example_project.settings",
-        "FRONTEND_PORT": "3000",
-    }
+    """The demo's database and media: copy before use."""
+    return sites.seeded(tmp_path_factory)
 
 
 @pytest.fixture
@@ -55,11 +43,18 @@ def server(seeded: Path, tmp_path: Path) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def django_db_setup(
-    django_test_environment: None, django_db_modify_db_settings: None, django_db_blocker: Any
+    django_test_environment: None,
+    django_db_modify_db_settings: None,
+    django_db_blocker: Any,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[None]:
     """Make the test database for every test that asks, marked ``django_db`` or not."""
+    migrated = connection.vendor == "sqlite"
     with django_db_blocker.unblock():
-        made = setup_databases(verbosity=0, interactive=False)
+        if migrated:
+            name = connection.creation._get_test_db_name()
+            shutil.copy(sites.migrated(tmp_path_factory) / "demo.sqlite3", name)
+        made = setup_databases(verbosity=0, interactive=False, keepdb=migrated)
     yield
     with django_db_blocker.unblock():
         teardown_databases(made, verbosity=0)

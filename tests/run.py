@@ -34,6 +34,8 @@ DATABASES = {
 #: What a developer has set for the demo must not reach the tests.
 DEMO_VARIABLES = ("DATABASE_URL", "DEBUG", "FRONTEND_PORT", "PORT", "REDIS_URL", "SECRET_KEY")
 NOTHING_COLLECTED = 5
+#: Names the folder in which the runs of pytest find what one of them made for all.
+SHARED = "TESTS_SHARED_FOLDER"
 #: As many at once as there are processors, up to four; the tests of a file share what is slow.
 SIDE_BY_SIDE = ["-n", "auto", "--maxprocesses", "4", "--dist", "loadfile"]
 
@@ -61,7 +63,7 @@ def main(arguments: list[str]) -> int:
     environment = {key: value for key, value in os.environ.items() if key not in DEMO_VARIABLES}
     with tempfile.TemporaryDirectory(prefix="wagtail-live-tests-") as name:
         folder = Path(name)
-        environment["NEWSROOM_VAR"] = name
+        environment["NEWSROOM_VAR"] = environment[SHARED] = name
         if arguments:
             total = run_pytest("SQLite", arguments, environment, folder)
         else:

@@ -19,8 +19,9 @@ from unittest.mock import patch
 import pytest
 
 from example_project import demo
-from tests.conftest import environment_of
-from tests.servers import ROOT, Server, answers, free_port, manage, wait_until
+from tests import sites
+from tests.servers import ROOT, Server, answers, free_port, wait_until
+from tests.sites import environment_of
 
 
 def demo_environment(folder: Path, **more: str) -> dict[str, str]:
@@ -34,13 +35,9 @@ def demo_environment(folder: Path, **more: str) -> dict[str, str]:
 
 
 def demo_copy(factory: pytest.TempPathFactory, name: str) -> Path:
-    """Return a new folder with the demo's content, pictures included; seeded once per run."""
-    seeded = factory.getbasetemp() / "demo-as-seeded"
-    if not seeded.exists():
-        seeded.mkdir()
-        manage("seed_demo", "--migrate", environment=demo_environment(seeded))
+    """Return a new folder with the demo's content, pictures included."""
     folder = factory.mktemp(name) / "site"
-    shutil.copytree(seeded, folder)
+    shutil.copytree(sites.seeded(factory), folder)
     return folder
 
 

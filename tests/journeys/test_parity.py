@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sqlite3
 import time
 from collections.abc import AsyncIterator
+from contextlib import closing
 from functools import partial
+from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
-from django.core.management import call_command
+from django.conf import global_settings
+from django.db import connection
 from django.test import Client
 
+from tests import sites
 from tests.journeys.admin import Editor
 from tests.live import caught_up, end, sync
 from wagtail_live.testing import Frame, LiveClient
-
-pytestmark = pytest.mark.usefixtures("committed")
 
 ROUNDS = 200
 #: After so many operations all that the sockets ever said is compared, not only the last frames.
@@ -168,12 +172,26 @@ async def catch_up(askers: list[Asker]) -> list[tuple[Asker, Frame]]:
 
 
 @pytest.fixture
-async def askers(settings: Any) -> AsyncIterator[list[Asker]]:
+def newsroom(
+    committed: None, settings: Any, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The demo's content in this process."""
+    seeded = sites.seeded(tmp_path_factory)
+    shutil.copytree(seeded / "media", tmp_path / "media")
+    settings.MEDIA_ROOT = tmp_path / "media"
+    settings.STORAGES = global_settings.STORAGES
+    settings.PASSWORD_HASHERS = global_settings.PASSWORD_HASHERS
+    with closing(sqlite3.connect(seeded / "demo.sqlite3")) as source:
+        connection.ensure_connection()
+        source.backup(connection.connection)
+
+
+@pytest.fixture
+async def askers(newsroom: None, settings: Any) -> AsyncIterator[list[Asker]]:
     settings.WAGTAIL_LIVE_MAX_SUBSCRIPTIONS = 1000
     settings.WAGTAIL_LIVE_HEARTBEAT_SECONDS = 600  # one asker is silent while the other compares
 
     def browsers() -> dict[str, Client]:
-        call_command("seed_demo", verbosity=0)
         public, member = Client(HTTP_HOST="localhost"), Client(HTTP_HOST="localhost")
         assert member.login(username="member", password="newsroom-demo")
         return {"public": public, "member": member}
