@@ -329,6 +329,7 @@ def _said_by_the_server(frame: dict[str, Any]) -> str:
                 cursor=frame.get("cursor"),
                 reset=frame.get("reset"),
                 total_count=frame["meta"]["total_count"] if "meta" in frame else None,
+                reconnect_seconds=frame.get("reconnect_seconds"),
             )
         case _:
             raise AssertionError(f"no frame of the protocol: {frame}")

@@ -331,6 +331,7 @@ def test_who_missed_nothing_keeps_a_cursor_all_the_same(event: protocol.Event | 
 def test_who_missed_only_what_it_does_not_want_keeps_a_cursor_too() -> None:
     client = Client(event="delete")
     live_query([1]).resume(client.follower, missed([1]), "c")
+    assert "reconnect_seconds" not in client.frames[0]
     assert [frame["event"] for frame in client.frames] == ["resume"]
     assert client.frames[0]["cursor"] == "c"
 

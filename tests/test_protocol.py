@@ -306,4 +306,19 @@ def test_data_goes_into_the_frame_as_the_text_it_is(value: object) -> None:
 
 
 def test_close_codes_are_the_webs_own_or_in_the_range_for_applications() -> None:
-    assert all(code in {1001, 1009, 1011} or 4400 <= code <= 4499 for code in CloseCode)
+    assert all(code in {1009, 1011, 1012} or 4400 <= code <= 4499 for code in CloseCode)
+
+
+@pytest.mark.parametrize(
+    ("sessions", "seconds"),
+    [(0, 1), (1, 1), (200, 1), (201, 2), (2000, 10), (5999, 30), (10**6, 30)],
+)
+def test_the_more_clients_there_are_the_longer_they_take_to_come_back(
+    sessions: int, seconds: int
+) -> None:
+    assert protocol.reconnect_seconds(sessions) == seconds
+
+
+def test_the_advice_for_coming_back_is_a_number_in_the_frame() -> None:
+    frame = json.loads(protocol.subscription("resume", uid="1", reconnect_seconds=7))
+    assert frame["reconnect_seconds"] == 7

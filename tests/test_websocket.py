@@ -406,6 +406,18 @@ class TestErrors:
                 await client.hear()
             assert closed.value.code == 4408
 
+    async def test_the_answer_to_a_subscribe_says_within_what_time_to_come_back(
+        self, news: Newsroom
+    ) -> None:
+        async with LiveClient() as client:
+            init = await client.subscribe("pages", ARTICLES)
+            item = await client.subscribe("pages", item=news.tram.pk)
+            resumed = await client.subscribe("pages", ARTICLES, cursor=init["cursor"])
+            reset = await client.subscribe("pages", ARTICLES, cursor="x", event="delete")
+            assert {one["reconnect_seconds"] for one in (init, item, resumed, reset)} == {1}
+            await sync(lambda: publish(news.tram, title="Tram returns"))
+            assert not any("reconnect_seconds" in frame for frame in await settled(client))
+
 
 async def missed(client: LiveClient) -> list[tuple[str, Any]]:
     """Return what a resumed client is told, once: the relay reads the gap too and may repeat it."""

@@ -71,7 +71,14 @@ class Feed:
             snapshot = await self._base(live_query)
             sealed = self._seal(covered)
             follower.outbox.write(
-                live_query.base(snapshot, follower.uid, follower.event, sealed, reset)
+                live_query.base(
+                    snapshot,
+                    follower.uid,
+                    follower.event,
+                    sealed,
+                    reset,
+                    follower.reconnect_seconds,
+                )
             )
             live_query.add(follower)
 

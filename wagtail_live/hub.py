@@ -21,12 +21,13 @@ ANCHORS = ("ancestor_of", "child_of", "descendant_of", "translation_of")
 
 @dataclass(frozen=True, slots=True)
 class Follower:
-    """One subscription of one client."""
+    """One subscription of one client; its first answer advises ``reconnect_seconds``."""
 
     outbox: Outbox
     uid: str | None
     event: protocol.Event | None
     ended: Callable[[], None]
+    reconnect_seconds: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +129,12 @@ class LiveQuery:
         changes = _changes(missed.created.values(), missed.updated.values(), missed.left)
         texts = _frames(changes, follower.uid, follower.event, cursor)
         follower.outbox.write(
-            protocol.subscription("resume", uid=follower.uid, cursor=None if texts else cursor)
+            protocol.subscription(
+                "resume",
+                uid=follower.uid,
+                cursor=None if texts else cursor,
+                reconnect_seconds=follower.reconnect_seconds,
+            )
         )
         for text in texts:
             follower.outbox.write(text)
@@ -154,21 +160,24 @@ class LiveQuery:
         event: protocol.Event | None,
         cursor: str,
         reset: str | None = None,
+        reconnect_seconds: int | None = None,
     ) -> str:
         """Return the ``init`` frame of ``snapshot``."""
-        rows = [row for _, row in snapshot.rows]
-        if event is not None:
-            return protocol.subscription("init", uid=uid, cursor=cursor, reset=reset)
-        if self.query.item is not None:
-            data = rows[0] if rows else "null"
-            return protocol.subscription("init", uid=uid, data=data, cursor=cursor, reset=reset)
+        data, total_count = None, None
+        if event is None:
+            rows = [row for _, row in snapshot.rows]
+            if self.query.item is not None:
+                data = rows[0] if rows else "null"
+            else:
+                data, total_count = _array(rows), len(snapshot.held)
         return protocol.subscription(
             "init",
             uid=uid,
-            data=_array(rows),
+            data=data,
             cursor=cursor,
             reset=reset,
-            total_count=len(snapshot.held),
+            total_count=total_count,
+            reconnect_seconds=reconnect_seconds,
         )
 
     def end(self, problem: LiveError) -> None:

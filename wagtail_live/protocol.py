@@ -23,9 +23,9 @@ Uid = Annotated[str, Meta(max_length=200)] | Annotated[int, Meta(ge=-(2**63), le
 class CloseCode(IntEnum):
     """Why the server closed the connection."""
 
-    GOING_AWAY = 1001  #: the server stops; connect again
     TOO_LARGE = 1009  #: a message was longer than WAGTAIL_LIVE_MAX_MESSAGE_BYTES
     INTERNAL = 1011  #: the server met a problem; connect again later
+    SERVICE_RESTART = 1012  #: the server stops; connect again within reconnect_seconds and resume
     SILENT = 4408  #: nothing was heard for two heartbeats; connect again and resume
     SLOW_CONSUMER = 4413  #: the client reads too slowly; connect again and resume
 
@@ -59,6 +59,11 @@ class Pong(Struct, tag="pong", kw_only=True):
 
 Message = Subscribe | Unsubscribe | Ping | Pong
 TYPES = tuple(str(kind.__struct_config__.tag) for kind in (Subscribe, Unsubscribe, Ping, Pong))
+
+#: One second more of the time in which clients come back for so many sessions of a process...
+SESSIONS_PER_SECOND = 200
+#: ...up to so many seconds.
+LONGEST_RECONNECT_SECONDS = 30
 
 _decoder = msgspec.json.Decoder(Message)
 
@@ -96,6 +101,11 @@ def envelope(text: str) -> tuple[str | None, str | None]:
     return kind, str(found.uid) if readable else None
 
 
+def reconnect_seconds(sessions: int) -> int:
+    """Return the time within which so many clients should come back after a lost connection."""
+    return min(max(1, -(-sessions // SESSIONS_PER_SECOND)), LONGEST_RECONNECT_SECONDS)
+
+
 def dumps(value: object) -> str:
     """Return ``value`` as JSON text."""
     return msgspec.json.encode(value).decode()
@@ -109,6 +119,7 @@ def subscription(
     cursor: str | None = None,
     reset: str | None = None,
     total_count: int | None = None,
+    reconnect_seconds: int | None = None,
 ) -> str:
     """Return a ``subscription`` frame; ``data`` is JSON text already, so rows are encoded once."""
     parts = [f'{{"type":"subscription","event":"{event}"']
@@ -120,6 +131,8 @@ def subscription(
         parts.append(f'"meta":{{"total_count":{total_count}}}')
     if uid is not None:
         parts.append(f'"uid":{dumps(uid)}')
+    if reconnect_seconds is not None:
+        parts.append(f'"reconnect_seconds":{reconnect_seconds}')
     if cursor is not None:
         parts.append(f'"cursor":"{cursor}"')
     return ",".join(parts) + "}"

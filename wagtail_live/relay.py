@@ -43,6 +43,8 @@ class Relay:
 
     def __init__(self) -> None:
         self.hub = Hub()
+        #: How many clients this loop has.
+        self.sessions = 0
         self._feeds: dict[tuple[Query, Audience], Feed] = {}
         self._task: asyncio.Task[None] | None = None
         self._ready: asyncio.Future[None] | None = None

@@ -51,6 +51,7 @@ class Session:
         self._relay = relay
         self._outbox = outbox
         self._hang_up = hang_up
+        self._relay.sessions += 1
         self._audience: asyncio.Task[Audience] | None = None
         self._subscriptions: dict[Hashable, _Subscription] = {}
         self._heard = True
@@ -71,7 +72,8 @@ class Session:
             self._outbox.write(protocol.error(kind, problem, uid))
 
     def close(self) -> None:
-        """The client has gone: let everything go."""
+        """The client has gone: let everything go. To be called once."""
+        self._relay.sessions -= 1
         self._heartbeat.cancel()
         self._outbox.close()
         for key in list(self._subscriptions):
@@ -101,6 +103,7 @@ class Session:
             uid=uid,
             event=None if message.event is UNSET else message.event,
             ended=lambda: self._end(key),
+            reconnect_seconds=protocol.reconnect_seconds(self._relay.sessions),
         )
         subscription = self._subscriptions[key] = _Subscription(follower)
         subscription.joining = asyncio.create_task(self._join(key, subscription, message))
