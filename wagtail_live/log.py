@@ -192,6 +192,12 @@ def head() -> Position:
     return Position(found[0], found[1].hex)
 
 
+def floor() -> Position:
+    """Return the position of the newest pruned entry: what a cursor must not be older than."""
+    found = Head.objects.using(database()).get(pk=1)
+    return Position(found.floor, found.floor_uuid.hex)
+
+
 def read(after: int, *, limit: int = READ_LIMIT) -> list[Entry]:
     """Return the entries after position ``after``, in order, at most ``limit``."""
     rows = (
@@ -207,6 +213,27 @@ def read(after: int, *, limit: int = READ_LIMIT) -> list[Entry]:
         )
         for row in rows
     ]
+
+
+def since(position: Position, *, limit: int = READ_LIMIT) -> list[Entry]:
+    """
+    Return the entries that follow ``position``, in order, at most ``limit``.
+
+    Raises ``BadCursor`` unless the log proves that ``position`` is its own and that nothing is
+    missing after it. The proof is the position's own entry, read by the same statement; only when
+    that has been pruned, or nothing follows, is the head asked.
+    """
+    found = read(position.number - 1, limit=limit + 1)
+    if found and found[0].position.number == position.number:
+        if found[0].position != position:
+            raise BadCursor("unknown")
+        found = found[1:]
+    else:
+        prove(position)
+        found = found[:limit]
+    if any(entry.position.number != at for at, entry in enumerate(found, position.number + 1)):
+        raise BadCursor("unknown")
+    return found
 
 
 def prove(position: Position) -> None:

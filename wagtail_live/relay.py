@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Sequence
 from functools import partial
 from weakref import WeakKeyDictionary
 
@@ -18,8 +17,8 @@ from django.db import DatabaseError
 
 from wagtail_live import bell, database, impact, log
 from wagtail_live.conf import settings
-from wagtail_live.events import Audience, Batch, Entry, Position, Query
-from wagtail_live.exceptions import ServiceUnavailable
+from wagtail_live.events import Audience, Batch, Position, Query
+from wagtail_live.exceptions import BadCursor, ServiceUnavailable
 from wagtail_live.feed import Feed
 from wagtail_live.hub import Follower, Hub
 
@@ -200,13 +199,14 @@ def _next_batch(position: Position, wanted: bool) -> Batch | None:
     head = _number_and_head()
     if head == position:
         return None
-    entries = log.read(position.number)
-    if head.number <= position.number or not _go_on(entries, position):
+    try:
+        # Our own position is proven with each read: a backup may have been restored, and its log
+        # have grown past where we are.
+        entries = log.since(position)
+    except BadCursor:
+        raise _Discontinuity from None
+    if not entries:  # and yet it does not end where we are
         raise _Discontinuity
     if not wanted:
         return Batch(before=position, last=entries[-1].position)
     return impact.batch(entries, position)
-
-
-def _go_on(entries: Sequence[Entry], position: Position) -> bool:
-    return bool(entries) and entries[0].position.number == position.number + 1

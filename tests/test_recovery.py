@@ -1,0 +1,278 @@
+"""What a cursor brings: the whole gap in order, or a reset with its reason. Nothing between."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.conf import settings
+from django.db import connection, transaction
+from django.test import override_settings
+from wagtail.models import Site
+
+from example_project.newsroom.models import Notice
+from tests.live import end, settled, sync
+from wagtail_live import log
+from wagtail_live.cursor import Sealer, fingerprint
+from wagtail_live.events import Audience, Position, Query
+from wagtail_live.models import Head
+from wagtail_live.testing import Frame, LiveClient
+
+pytestmark = [pytest.mark.databases, pytest.mark.usefixtures("committed")]
+
+NOTICES = Query("notices", (("fields", "text"),))
+#: So few entries at a time that a gap has several pages.
+PAGE = 2
+
+
+@pytest.fixture(autouse=True)
+async def quiet() -> AsyncIterator[None]:
+    yield
+    await end()
+
+
+class Story:
+    """A log of five notices, each with its position; ``start`` is what was before them."""
+
+    def __init__(self) -> None:
+        self.start = log.head()
+        self.texts = ["one", "two", "three", "four", "five"]
+        for text in self.texts:
+            Notice.objects.create(text=text)
+        while log.number():
+            pass
+        self.positions = [entry.position for entry in log.read(self.start.number)]
+        assert len(self.positions) == 5
+
+
+def prune_to(position: Position) -> None:
+    """Prune all entries up to ``position``."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE wagtail_live_entry SET created_at = %s WHERE position <= %s",
+            ["2000-01-01 00:00:00+00:00"[: None if connection.vendor == "postgresql" else 19],
+             position.number],
+        )  # fmt: skip
+    log.prune(older_than=timedelta(days=1))
+    assert log.floor() == position
+
+
+def seal(position: Position, query: Query = NOTICES, audience: Audience | None = None) -> str:
+    site = Site.objects.filter(is_default_site=True).values_list("pk", flat=True).first()
+    return Sealer([settings.SECRET_KEY]).seal(
+        position, fingerprint(query, audience or Audience(site=site))
+    )
+
+
+async def ask(cursor: str) -> tuple[Frame, list[str]]:
+    """Subscribe with ``cursor``; return the first answer and the texts that follow a resume."""
+    async with LiveClient() as client:
+        answer = await client.subscribe("notices", "fields=text", cursor=cursor)
+        frames = await settled(client)
+    return answer, [row["text"] for frame in frames for row in frame["data"]]
+
+
+def empty(story: Story) -> Position:
+    """A log in which nothing was ever written, for a site that has just begun."""
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM wagtail_live_entry")
+        cursor.execute("DELETE FROM wagtail_live_head")
+    return log.head()
+
+
+def behind(story: Story) -> Position:
+    return story.positions[1]
+
+
+def before_all(story: Story) -> Position:
+    return story.start
+
+
+def at_the_end(story: Story) -> Position:
+    return story.positions[-1]
+
+
+def at_the_end_and_everything_pruned(story: Story) -> Position:
+    prune_to(story.positions[-1])
+    return story.positions[-1]
+
+
+def at_the_floor(story: Story) -> Position:
+    prune_to(story.positions[2])
+    return story.positions[2]
+
+
+def below_the_floor(story: Story) -> Position:
+    prune_to(story.positions[2])
+    return story.positions[1]
+
+
+def beyond_the_end(story: Story) -> Position:
+    last = story.positions[-1]
+    return Position(last.number + 1, uuid4().hex)
+
+
+def another_log_at_the_end(story: Story) -> Position:
+    return Position(story.positions[-1].number, uuid4().hex)
+
+
+def another_log_in_the_middle(story: Story) -> Position:
+    return Position(story.positions[2].number, uuid4().hex)
+
+
+def another_log_at_the_floor(story: Story) -> Position:
+    prune_to(story.positions[2])
+    return Position(story.positions[2].number, uuid4().hex)
+
+
+@pytest.mark.parametrize(
+    ("case", "reset", "texts"),
+    [
+        (empty, None, []),
+        (before_all, None, ["one", "two", "three", "four", "five"]),
+        (behind, None, ["three", "four", "five"]),
+        (at_the_end, None, []),
+        (at_the_end_and_everything_pruned, None, []),
+        (at_the_floor, None, ["four", "five"]),
+        (below_the_floor, "expired", []),
+        (beyond_the_end, "unknown", []),
+        (another_log_at_the_end, "unknown", []),
+        (another_log_in_the_middle, "unknown", []),
+        (another_log_at_the_floor, "unknown", []),
+    ],
+)
+async def test_a_position_brings_the_whole_gap_or_a_reset(
+    case: Callable[[Story], Position],
+    reset: str | None,
+    texts: list[str],
+) -> None:
+    cursor = await sync(lambda: seal(case(Story())))
+    answer, told = await ask(cursor)
+    if reset is None:
+        assert answer["event"] == "resume"
+    else:
+        assert (answer["event"], answer["reset"]) == ("init", reset)
+        assert len(answer["data"]) == 5
+    assert sorted(told) == sorted(texts)
+
+
+def tampered(cursor: str) -> str:
+    return cursor[:40] + ("A" if cursor[40] != "A" else "B") + cursor[41:]
+
+
+@pytest.mark.parametrize(
+    ("cursor", "reset"),
+    [
+        (lambda at: tampered(seal(at)), "unknown"),
+        (lambda at: seal(at)[:-1], "unknown"),
+        (lambda at: seal(at, Query("notices", (("fields", "id"),))), "other_query"),
+        (lambda at: seal(at, audience=Audience(authenticated=True)), "other_query"),
+    ],
+    ids=["tampered", "cut", "other query", "other audience"],
+)
+async def test_a_cursor_that_is_not_ones_own_is_a_reset(
+    cursor: Callable[[Position], str], reset: str
+) -> None:
+    made = await sync(lambda: cursor(behind(Story())))
+    answer, told = await ask(made)
+    assert (answer["event"], answer["reset"], told) == ("init", reset, [])
+
+
+async def test_a_key_that_was_rotated_out_is_a_reset() -> None:
+    cursor = await sync(lambda: seal(behind(Story())))
+    with override_settings(SECRET_KEY="another one", SECRET_KEY_FALLBACKS=[]):
+        answer, told = await ask(cursor)
+    assert (answer["event"], answer["reset"], told) == ("init", "unknown", [])
+
+
+async def test_what_is_pruned_between_reading_and_proof_is_a_reset(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    story = await sync(Story)
+    await sync(lambda: prune_to(story.positions[1]))
+    cursor = await sync(lambda: seal(story.positions[1]))
+    prove = log.prove
+
+    def late(position: Position) -> None:
+        monkeypatch.undo()
+        prune_to(story.positions[3])
+        prove(position)
+
+    monkeypatch.setattr(log, "prove", late)
+    answer, told = await ask(cursor)
+    assert (answer["event"], answer["reset"], told) == ("init", "expired", [])
+
+
+async def test_what_is_pruned_between_two_pages_is_a_reset_or_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    story = await sync(Story)
+    read = log.read
+    pages = 0
+
+    def slow(after: int, **kwargs: Any) -> Any:
+        nonlocal pages
+        pages += 1
+        if pages == 2:
+            prune_to(story.positions[3])
+        return read(after, **kwargs)
+
+    def gap() -> list[Any]:
+        position, entries = story.start, []
+        while found := log.since(position, limit=PAGE):
+            entries += found
+            position = found[-1].position
+        return entries
+
+    monkeypatch.setattr(log, "read", slow)
+    with pytest.raises(log.BadCursor) as refused:
+        await sync(gap)
+    assert refused.value.reason == "expired"
+
+
+def restored(story: Story, backup: dict[str, Any], texts: list[str]) -> None:
+    """Restore a backup, and let its log grow on: all at once for whoever looks from outside."""
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "DELETE FROM wagtail_live_entry WHERE position > %s", [backup["position"]]
+            )
+        Head.objects.filter(pk=1).update(**backup)
+        Notice.objects.filter(text__in=story.texts).delete()
+        for text in texts:
+            Notice.objects.create(text=text)
+        log.number()
+
+
+@pytest.mark.parametrize("grown", [0, 3, 10, 30], ids=lambda many: f"grown by {many}")
+async def test_a_backup_restored_under_a_running_relay_gives_everybody_a_fresh_base(
+    grown: int,
+) -> None:
+    backup = await sync(lambda: (log.head(), Head.objects.values().get())[1])
+    texts = [f"new {number}" for number in range(grown)]
+    async with LiveClient() as client:
+        first = await client.subscribe("notices", "fields=text&limit=20")
+        story = await sync(Story)
+        told = await settled(client)
+        assert len(told) >= 1
+        await sync(lambda: restored(story, backup, texts))
+        renewed = await client.hear()
+        assert (renewed["event"], renewed["reset"]) == ("init", "renewed")
+        frames = [renewed, *await settled(client)]
+        shown = {row["text"] for frame in frames for row in frame["data"]}
+        assert set(texts[:20]) <= shown
+        assert not shown & set(story.texts)
+        await sync(lambda: Notice.objects.create(text="it goes on"))
+        [frame] = await settled(client)
+        assert frame["data"][0]["text"] == "it goes on"
+        again = await client.subscribe(
+            "notices", "fields=text&limit=20", cursor=told[-1]["cursor"], uid="back"
+        )
+        assert (again["event"], again["reset"]) == ("init", "unknown")
+        again = await client.subscribe(
+            "notices", "fields=text&limit=20", cursor=first["cursor"], uid="older"
+        )
+        assert again["event"] == "resume"
