@@ -1,4 +1,4 @@
-"""The example site as an ASGI application: HTTP by Django, the WebSocket by wagtail_live."""
+"""The example site as an ASGI application: Django, and what wagtail_live keeps open beside it."""
 
 import os
 
@@ -8,7 +8,13 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "example_project.settings")
 http = get_asgi_application()  # sets Django up, which the imports below need
 
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402 - see above
+from django.urls import re_path  # noqa: E402 - see above
 
-from wagtail_live.routing import websocket_urlpatterns  # noqa: E402 - see above
+from wagtail_live.routing import http_urlpatterns, websocket_urlpatterns  # noqa: E402 - see above
 
-application = ProtocolTypeRouter({"http": http, "websocket": URLRouter(websocket_urlpatterns)})
+application = ProtocolTypeRouter(
+    {
+        "http": URLRouter([*http_urlpatterns, re_path("", http)]),
+        "websocket": URLRouter(websocket_urlpatterns),
+    }
+)

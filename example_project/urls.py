@@ -15,6 +15,7 @@ urlpatterns = [
     path("admin/", include(wagtailadmin_urls)),
     path("api/v2/", api_router.urls),
     path("documents/", include(wagtaildocs_urls)),
+    path("live/", include("wagtail_live.urls")),
     path("sign-out/", LogoutView.as_view(), name="sign_out"),
 ]
 if settings.DEBUG:

@@ -59,14 +59,17 @@ ALLOWED = {
         "representation",
     },
     "websocket": {"conf", "handshake", "outbox", "protocol", "relay", "session"},
+    "sse": {"conf", "exceptions", "handshake", "outbox", "protocol", "relay", "session"},
+    "changes": {"conf", "exceptions", "handshake", "outbox", "protocol", "relay", "session"},
     # Doors.
     "apps": {"checks", "signal_handlers"},
     "checks": {"conf", "exceptions", "policy"},
     "endpoints": set(),
     "management.commands.live_prune": {"conf", "log"},
-    "routing": {"websocket"},
+    "routing": {"sse", "websocket"},
     "testing": {"websocket"},
     "templatetags.wagtail_live": {"conf"},
+    "urls": {"changes", "exceptions", "protocol"},
 }
 #: Modules that know no Django, and what they may name of it all the same.
 CORE = {
@@ -174,7 +177,17 @@ def test_nothing_needs_what_is_for_tests() -> None:
 
 
 def test_writing_ends_at_the_log() -> None:
-    delivery = {"feed", "hub", "missed", "outbox", "relay", "session", "websocket"}
+    delivery = {
+        "changes",
+        "feed",
+        "hub",
+        "missed",
+        "outbox",
+        "relay",
+        "session",
+        "sse",
+        "websocket",
+    }
     reached, frontier = set(), {"signal_handlers"}
     while frontier:
         reached |= frontier

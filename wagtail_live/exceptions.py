@@ -12,6 +12,7 @@ class LiveError(Exception):
     """The server met a problem that is not yours. Try again in a moment."""
 
     code = "INTERNAL_ERROR"
+    status = 500  #: of an HTTP answer that is this error and nothing else
 
     def __init__(self, message: str = "") -> None:
         self.message = message or " ".join((type(self).__doc__ or "").split())
@@ -22,12 +23,14 @@ class InvalidPayload(LiveError):
     """The message could not be read. Send one JSON object in a text frame, with a "type"."""
 
     code = "INVALID_PAYLOAD"
+    status = 400
 
 
 class UnknownType(LiveError):
     """There is no message of this type. Send subscribe, unsubscribe, ping or pong."""
 
     code = "UNKNOWN_TYPE"
+    status = 400
 
 
 class Forbidden(LiveError):
@@ -36,24 +39,38 @@ class Forbidden(LiveError):
     """
 
     code = "FORBIDDEN"
+    status = 403
 
 
 class InvalidQuery(LiveError):
     """The query could not be followed. Use the parameters that the API endpoint itself accepts."""
 
     code = "INVALID_QUERY"
+    status = 400
 
 
 class TooManySubscriptions(LiveError):
     """This connection follows as much as it may. Unsubscribe from something first."""
 
     code = "TOO_MANY_SUBSCRIPTIONS"
+    status = 429
 
 
 class ServiceUnavailable(LiveError):
     """The content could not be read just now. Subscribe again in a few seconds."""
 
     code = "SERVICE_UNAVAILABLE"
+    status = 503
+
+
+class NotMounted(LiveError):
+    """
+    The event stream is not mounted. In asgi.py, route the http_urlpatterns of wagtail_live.routing
+    before Django, and serve the site by ASGI.
+    """
+
+    code = "NOT_MOUNTED"
+    status = 501
 
 
 class BadCursor(LiveError):
@@ -64,6 +81,12 @@ class BadCursor(LiveError):
     def __init__(self, reason: str) -> None:
         self.reason = reason
         super().__init__()
+
+
+#: The HTTP status of each code.
+STATUSES = {LiveError.code: LiveError.status} | {
+    error.code: error.status for error in LiveError.__subclasses__()
+}
 
 
 class LiveConfigurationError(ImproperlyConfigured):

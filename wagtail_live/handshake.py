@@ -1,8 +1,8 @@
 """
-The asker of a WebSocket as an HTTP request: same host, same scheme, same session, same user.
+The asker as an HTTP request, on every transport: same host, same scheme, same session, same user.
 
-Everything that decides who somebody is works on that request, so a socket can never be somebody
-else than the same browser's next ``GET``.
+Everything that decides who somebody is works on that request, so a socket or a stream can never be
+somebody else than the same browser's next ``GET``.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from django.contrib.auth import get_user
 from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import DisallowedHost
 from django.core.handlers.asgi import ASGIRequest
+from django.http import HttpRequest
 
 from wagtail_live import conf
 
@@ -26,28 +27,48 @@ Scope = Mapping[str, Any]
 
 
 def http_request(scope: Scope) -> ASGIRequest | None:
-    """
-    Return the handshake in ``scope`` as an HTTP request, or None when it must be refused.
+    """Return what ``scope`` asks as an HTTP request, or None when it must be refused."""
+    said = scope.get("scheme") or "http"
+    scheme = {"ws": "http", "wss": "https"}.get(said, said)
+    try:
+        request = ASGIRequest(
+            {"method": "GET", **scope, "type": "http", "scheme": scheme}, BytesIO()
+        )
+    except UnicodeDecodeError:  # a query string that is none
+        return None
+    return request if is_welcome(request) else None
 
-    A browser sends ``Origin``; it must be the site's own or in ``WAGTAIL_LIVE_ALLOWED_ORIGINS``.
-    A client that sends none is no browser: it is welcome, and its cookies do not count.
+
+def is_welcome(request: HttpRequest) -> bool:
     """
-    scheme = {"ws": "http", "wss": "https"}.get(scope.get("scheme", "ws"), "http")
-    request = ASGIRequest({**scope, "type": "http", "method": "GET", "scheme": scheme}, BytesIO())
-    origins = [value for name, value in scope["headers"] if name.lower() == b"origin"]
+    Return whether whoever sent ``request`` may ask, and take its cookies away if they do not count.
+
+    A page of another origin sends ``Origin``; it must be the site's own or in
+    ``WAGTAIL_LIVE_ALLOWED_ORIGINS``. Who sends none is welcome, but its cookies count only when the
+    browser says that a page of this very origin asks (``Sec-Fetch-Site``).
+    """
     try:
         own = f"{request.scheme}://{request.get_host()}".lower()
     except DisallowedHost:
-        return None
-    if not origins:
+        return False
+    origin = request.headers.get("origin")
+    if origin is not None:
+        return _is_allowed(origin, own)
+    if request.headers.get("sec-fetch-site") != "same-origin":
         request.COOKIES = {}
-        return request
-    if len(origins) > 1 or not _is_allowed(origins[0], own):
-        return None
-    return request
+    return True
 
 
-def identify(request: ASGIRequest) -> None:
+def cross_origin_headers(request: HttpRequest) -> dict[str, str]:
+    """Return the headers by which the page that sent ``request`` may read its answer."""
+    headers = {"Vary": "Origin"}
+    if "origin" in request.headers:
+        headers["Access-Control-Allow-Origin"] = request.headers["origin"]
+        headers["Access-Control-Allow-Credentials"] = "true"
+    return headers
+
+
+def identify(request: HttpRequest) -> None:
     """Set ``session`` and ``user`` on ``request`` from its cookies. Blocking."""
     name, engine = conf.session_cookie()
     key = request.COOKIES.get(name)
@@ -71,10 +92,7 @@ class _ReadSession(dict[str, Any]):
         self.clear()
 
 
-def _is_allowed(origin: bytes, own: str) -> bool:
-    try:
-        asked = origin.decode("ascii").lower()
-    except UnicodeDecodeError:
-        return False
+def _is_allowed(origin: str, own: str) -> bool:
+    asked = origin.lower()
     allowed = {str(one).lower() for one in conf.settings.allowed_origins}
-    return asked != "null" and (asked == own or asked in allowed)
+    return asked.isascii() and asked != "null" and (asked == own or asked in allowed)

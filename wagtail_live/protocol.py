@@ -7,8 +7,10 @@ added. Does no I/O, knows no Django.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import IntEnum
 from typing import Annotated, Any, Literal
+from urllib.parse import parse_qsl
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -104,6 +106,63 @@ def envelope(text: str) -> tuple[str | None, str | None]:
 def reconnect_seconds(sessions: int) -> int:
     """Return the time within which so many clients should come back after a lost connection."""
     return min(max(1, -(-sessions // SESSIONS_PER_SECOND)), LONGEST_RECONNECT_SECONDS)
+
+
+def parameters(address: str) -> dict[str, str]:
+    """
+    Return the parameters of ``address``, a query string, by name.
+
+    Raises ``InvalidPayload`` when one comes twice, or when there are very many.
+    """
+    try:
+        pairs = parse_qsl(address, keep_blank_values=True, max_num_fields=20)
+    except ValueError:
+        raise InvalidPayload("There are too many parameters.") from None
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(name for name, _ in pairs if [one for one, _ in pairs].count(name) > 1)
+        raise InvalidPayload(f"The parameter {twice!r} is there twice.")
+    return found
+
+
+def subscribe_from(found: Mapping[str, str]) -> str:
+    """
+    Return the ``subscribe`` message with these members; an empty ``cursor`` is none.
+
+    Raises ``InvalidPayload`` for a name that is no member's.
+    """
+    names = Subscribe.__struct_fields__
+    for name in found:
+        if name not in names:
+            raise InvalidPayload(f"There is no parameter {name!r}. There are {', '.join(names)}.")
+    return dumps({"type": "subscribe"} | {k: v for k, v in found.items() if v or k != "cursor"})
+
+
+class Problem(Struct):
+    """What an error frame says for programs."""
+
+    code: str
+
+
+class Said(Struct):
+    """What a transport must know of a frame that it carries."""
+
+    event: str | None = None
+    cursor: str | None = None
+    error: Problem | None = None
+
+    @property
+    def is_news(self) -> bool:
+        """Whether it is more than "you have missed nothing"."""
+        return self.event != "resume" or self.cursor is None
+
+
+_said_decoder = msgspec.json.Decoder(Said)
+
+
+def inspect(frame: str) -> Said:
+    """Return what one of our own frames says, without its data."""
+    return _said_decoder.decode(frame)
 
 
 def dumps(value: object) -> str:

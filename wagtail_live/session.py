@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
-from django.core.handlers.asgi import ASGIRequest
+from django.http import HttpRequest
 from msgspec import UNSET
 
 from wagtail_live import conf, database, handshake, protocol
@@ -37,15 +37,18 @@ class Session:
     """
     The conversation with one client.
 
-    ``outbox`` takes the frames; ``hang_up`` ends the transport with a close code.
+    ``outbox`` takes the frames; ``hang_up`` ends the transport with a close code. ``answers`` says
+    whether the client can answer a ping: one that cannot is not pinged, nor held to be silent.
     """
 
     def __init__(
         self,
-        request: ASGIRequest,
+        request: HttpRequest,
         relay: Relay,
         outbox: Outbox,
         hang_up: Callable[[CloseCode], None],
+        *,
+        answers: bool = True,
     ) -> None:
         self._request = request
         self._relay = relay
@@ -55,7 +58,7 @@ class Session:
         self._audience: asyncio.Task[Audience] | None = None
         self._subscriptions: dict[Hashable, _Subscription] = {}
         self._heard = True
-        self._heartbeat = self._next_heartbeat()
+        self._heartbeat = self._next_heartbeat() if answers else None
 
     def receive(self, text: str | None) -> None:
         """Take one message from the client; ``None`` is one that was no text."""
@@ -74,7 +77,8 @@ class Session:
     def close(self) -> None:
         """The client has gone: let everything go. To be called once."""
         self._relay.sessions -= 1
-        self._heartbeat.cancel()
+        if self._heartbeat is not None:
+            self._heartbeat.cancel()
         self._outbox.close()
         for key in list(self._subscriptions):
             self._end(key)
