@@ -20,6 +20,7 @@ ALLOWED = {
     "protocol": {"exceptions"},
     "outbox": set(),
     "hub": {"events", "exceptions", "outbox", "protocol"},
+    "tail": {"events", "exceptions"},
     # Django's side: what is written, and what may be read.
     "models": set(),
     "conf": {"exceptions"},
@@ -33,7 +34,8 @@ ALLOWED = {
     # Delivery.
     "handshake": {"conf"},
     "impact": {"content", "events"},
-    "missed": {"content", "events", "exceptions", "hub", "impact", "log", "representation"},
+    "missed": {"content", "events", "exceptions", "hub", "impact", "representation"},
+    "source": {"events", "hub", "impact", "log", "missed", "representation"},
     "feed": {
         "conf",
         "cursor",
@@ -41,10 +43,20 @@ ALLOWED = {
         "events",
         "exceptions",
         "hub",
-        "missed",
-        "representation",
+        "source",
+        "tail",
     },
-    "relay": {"bell", "conf", "database", "events", "exceptions", "feed", "hub", "impact", "log"},
+    "relay": {
+        "bell",
+        "conf",
+        "database",
+        "events",
+        "exceptions",
+        "feed",
+        "hub",
+        "source",
+        "tail",
+    },
     "session": {
         "conf",
         "database",
@@ -79,6 +91,7 @@ CORE = {
     "protocol": set(),
     "outbox": set(),
     "hub": set(),
+    "tail": set(),
 }
 DJANGO = ("django", "wagtail", "channels", "rest_framework", "asgiref", "modelcluster", "taggit")
 
@@ -185,7 +198,9 @@ def test_writing_ends_at_the_log() -> None:
         "outbox",
         "relay",
         "session",
+        "source",
         "sse",
+        "tail",
         "websocket",
     }
     reached, frontier = set(), {"signal_handlers"}

@@ -188,22 +188,21 @@ async def test_a_key_that_was_rotated_out_is_a_reset() -> None:
     assert (answer["event"], answer["reset"], told) == ("init", "unknown", [])
 
 
-async def test_what_is_pruned_between_reading_and_proof_is_a_reset(
+def test_what_is_pruned_between_reading_and_proof_is_a_reset(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    story = await sync(Story)
-    await sync(lambda: prune_to(story.positions[1]))
-    cursor = await sync(lambda: seal(story.positions[1]))
+    story = Story()
+    prune_to(story.positions[1])
     prove = log.prove
 
     def late(position: Position) -> None:
-        monkeypatch.undo()
         prune_to(story.positions[3])
         prove(position)
 
     monkeypatch.setattr(log, "prove", late)
-    answer, told = await ask(cursor)
-    assert (answer["event"], answer["reset"], told) == ("init", "expired", [])
+    with pytest.raises(log.BadCursor) as refused:
+        log.since(story.positions[1])
+    assert refused.value.reason == "expired"
 
 
 async def test_what_is_pruned_between_two_pages_is_a_reset_or_whole(

@@ -18,6 +18,7 @@ from wagtail_live import feed, log, relay
 from wagtail_live.exceptions import ServiceUnavailable
 from wagtail_live.models import Entry, Head
 from wagtail_live.representation import Representation
+from wagtail_live.source import Source
 from wagtail_live.testing import LiveClient
 
 pytestmark = pytest.mark.usefixtures("committed")
@@ -172,16 +173,16 @@ async def test_a_restored_log_waits_for_the_database(
 ) -> None:
     settings.WAGTAIL_LIVE_POLL_SECONDS = 0.01
     failures = iter(range(3))
-    real = relay.log.head
+    real = Source.head
 
-    def head() -> Any:
+    def head(self: Source) -> Any:
         if next(failures, None) is not None:
             raise OperationalError("the database went away")
-        return real()
+        return real(self)
 
     async with LiveClient() as client:
         await client.subscribe("pages", ARTICLES)
-        monkeypatch.setattr(relay.log, "head", head)
+        monkeypatch.setattr(Source, "head", head)
         await sync(lambda: Head.objects.filter(pk=1).update(position=0))
         frame = await client.hear()
         assert (frame["event"], frame["reset"]) == ("init", "renewed")
@@ -197,7 +198,7 @@ async def test_an_entry_that_cannot_be_followed_is_a_fresh_base(
 
     async with LiveClient() as client:
         await client.subscribe("pages", ARTICLES)
-        monkeypatch.setattr(relay.impact, "batch", fail)
+        monkeypatch.setattr(Source, "touched", fail)
         await sync(lambda: publish(news.tram, title="Through it all"))
         frame = await client.hear()
         assert (frame["event"], frame["reset"]) == ("init", "renewed")

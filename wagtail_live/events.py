@@ -93,6 +93,39 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
+class Touched:
+    """
+    What a run of entries may have touched, and the number of the newest entry that did.
+
+    ``changed`` by label and key, ``compare`` and ``renew`` by label: see ``Batch``. ``steps``: by
+    label, the number of every entry between which what was missed differs.
+    """
+
+    changed: Mapping[str, Mapping[Hashable, int]] = field(default_factory=dict)
+    compare: Mapping[str, int] = field(default_factory=dict)
+    renew: Mapping[str, int] = field(default_factory=dict)
+    steps: Mapping[str, frozenset[int]] = field(default_factory=dict)
+
+    def batch(self, before: Position, last: Position) -> Batch:
+        """Return all of it, as what came after ``before`` up to ``last``."""
+        return Batch(
+            before=before,
+            last=last,
+            changed={label: frozenset(keys) for label, keys in self.changed.items() if keys},
+            compare=frozenset(self.compare),
+            renew=frozenset(self.renew),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Everything between a client's position and here: the entries, and what they touched."""
+
+    entries: tuple[Entry, ...]
+    batch: Batch
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """The base of a live query: every key it holds, the rows of its first page as JSON text."""
 

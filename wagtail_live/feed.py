@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from functools import lru_cache, partial
+from typing import Protocol
 
 from wagtail_live import conf, database
 from wagtail_live.conf import settings
 from wagtail_live.cursor import Sealer, fingerprint
-from wagtail_live.events import Answer, Audience, Batch, Position, Query, Snapshot
+from wagtail_live.events import Answer, Audience, Batch, Gap, Missed, Position, Query, Snapshot
 from wagtail_live.exceptions import BadCursor, Forbidden, LiveError, ServiceUnavailable
 from wagtail_live.hub import Follower, Hub, LiveQuery, Question
-from wagtail_live.missed import missed
-from wagtail_live.representation import Representation
+from wagtail_live.source import Source
+from wagtail_live.tail import Tail
 
 logger = logging.getLogger("wagtail_live")
 
@@ -31,20 +31,41 @@ RETRY_SECONDS = (0.1, 0.5, 2.0, 5.0)
 LEFT_LIMIT = 1000
 
 
+class Reader(Protocol):
+    """What a feed asks of the relay that keeps it."""
+
+    hub: Hub
+    source: Source
+
+    async def caught_up(self) -> None:
+        """Return when everything that was committed before the call has been read."""
+
+    async def reach(self, position: Position) -> Tail:
+        """Return the newest entries, reaching back to ``position`` if they can."""
+
+    async def older_gap(self, position: Position) -> Gap:
+        """Return the gap after a position that the newest entries do not reach."""
+
+
 class Feed:
     """A live query with what it needs to answer: its representation, its queue of one, its lock."""
 
-    def __init__(self, query: Query, audience: Audience, hub: Hub) -> None:
-        self.hub = hub
-        self.representation = Representation(query, audience)
+    def __init__(self, query: Query, audience: Audience, reader: Reader) -> None:
+        self.hub = reader.hub
+        self.representation = reader.source.representation(query, audience)
         self.lock = asyncio.Lock()
         self.live_query: LiveQuery | None = None
         self.users = 0
         self._fingerprint = fingerprint(query, audience)
-        self._covered = hub.position
+        self._reader = reader
+        self._covered = self.hub.position
         self._pending: Batch | None = None
         self._work: asyncio.Task[None] | None = None
         self._snapshot: tuple[float, Snapshot] | None = None
+        self._has_base = False
+        #: What those who came back had missed, by the step at which they were: see ``Tail``.
+        self._missed: dict[int, Missed | BadCursor] = {}
+        self._pushes = 0
 
     @property
     def covered(self) -> Position:
@@ -84,6 +105,8 @@ class Feed:
 
     def push(self, batch: Batch) -> None:
         """Take a batch that may touch this live query."""
+        self._missed.clear()
+        self._pushes += 1
         if self._pending is None:
             if self._work is None:
                 self._covered = batch.before
@@ -114,28 +137,74 @@ class Feed:
         return self.live_query
 
     async def _base(self, live_query: LiveQuery) -> Snapshot:
-        now = time.monotonic()
+        now = asyncio.get_running_loop().time()
         if self._snapshot is not None and now - self._snapshot[0] < SNAPSHOT_SECONDS:
             return self._snapshot[1]
         snapshot = await database.run(self.representation.snapshot)
         live_query.held |= snapshot.held
         live_query.anchors = snapshot.anchors
         self._snapshot = now, snapshot
+        self._has_base = True
         return snapshot
 
     async def _resume(self, live_query: LiveQuery, follower: Follower, cursor: str) -> None:
         position = _sealer().open(cursor, self._fingerprint)
-        # Held first, then the gap: what leaves in between is seen by one of the two.
+        if not self._has_base:
+            await self._first_base(live_query)
+        missed = await self._missed_since(live_query, position)
+        live_query.resume(follower, missed, self._seal(missed.last))
+
+    async def _first_base(self, live_query: LiveQuery) -> None:
+        """
+        Learn what the live query holds, for the sake of those who hold it already.
+
+        What left it before this was read must be in the gap, what leaves later is in a batch: so
+        the gap ends only after everything committed until now.
+        """
         try:
             await self._base(live_query)
         except Forbidden:
             if live_query.query.item is None:
                 raise
             # The item has gone since: the cursor proves that its holder could see it.
-        found = await database.run(
-            partial(missed, self.representation, live_query, position, limit=settings.max_batch)
+        await self._reader.caught_up()
+        self._has_base = True
+
+    async def _missed_since(self, live_query: LiveQuery, position: Position) -> Missed:
+        """Return what is missing after ``position``; who missed the same shares the look-up."""
+        tail = await self._reader.reach(position)
+        if not tail.reaches(position):
+            gap = await self._reader.older_gap(position)
+            return await self._look_up(live_query, gap)
+        step = tail.step(live_query.labels, position)
+        if step is None:
+            return Missed({}, {}, frozenset(), tail.last)
+        if step not in self._missed:
+            pushes = self._pushes
+            found: Missed | BadCursor
+            try:
+                found = await self._look_up(live_query, tail.gap(position))
+            except BadCursor as error:
+                found = error
+            if pushes == self._pushes:
+                self._missed[step] = found
+        else:
+            found = self._missed[step]
+        if isinstance(found, BadCursor):
+            raise BadCursor(found.reason)
+        return found
+
+    async def _look_up(self, live_query: LiveQuery, gap: Gap) -> Missed:
+        if live_query.question(gap.batch) is None:
+            return Missed({}, {}, frozenset(), gap.batch.last)
+        look_up = partial(
+            self._reader.source.missed,
+            self.representation,
+            live_query,
+            gap,
+            limit=settings.max_batch,
         )
-        live_query.resume(follower, found, self._seal(found.last))
+        return await database.run(look_up)
 
     async def _settle_all(self) -> None:
         try:
@@ -163,6 +232,7 @@ class Feed:
                 if wait is None:
                     self._pending = None
                     self._snapshot = None
+                    self._has_base = False
                     self.live_query.end(ServiceUnavailable())
                     return
             await asyncio.sleep(wait)

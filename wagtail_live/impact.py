@@ -8,7 +8,7 @@ through ``database.run``.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from functools import reduce
 from operator import or_
 from typing import Any
@@ -28,47 +28,59 @@ from wagtail_live.content import (
     page_model,
     parental_key,
 )
-from wagtail_live.events import Batch, Entry, Kind, Position
+from wagtail_live.events import Entry, Kind, Touched
 
 #: A page may show a snippet that shows an image: how many such steps are followed.
 DEPENDENCY_DEPTH = 3
 
-Changed = dict[str, set[Hashable]]
+#: By label and key, the number of the newest entry that touched it.
+Changed = dict[str, dict[Hashable, int]]
 
 
-def batch(entries: Sequence[Entry], before: Position) -> Batch:
-    """Return what ``entries``, which follow position ``before``, may have touched."""
-    changed: Changed = defaultdict(set)
-    compare: set[str] = set()
-    renew: set[str] = set()
+def touched(entries: Sequence[Entry]) -> Touched:
+    """Return what ``entries`` may have touched."""
+    changed: Changed = defaultdict(dict)
+    compare: dict[str, int] = {}
+    renew: dict[str, int] = {}
+    steps: dict[str, set[int]] = defaultdict(set)
     for entry in entries:
         model = _model(entry.model)
         if model is None:
             continue
+        number = entry.position.number
+        direct: Changed = defaultdict(dict)
         match entry.kind:
             case Kind.SAVE if entry.object_id:
-                _add(changed, model, [entry.object_id])
+                _add(direct, model, {entry.object_id: number})
             case Kind.SAVE:
-                compare.update(labels(model))
+                compare.update(dict.fromkeys(labels(model), number))
             case Kind.DELETE:
-                _add_gone(changed, entry)
+                _add_gone(direct, entry)
             case Kind.ACCESS:
-                compare |= page_labels() if model is page_model() else _labels_in_collections()
+                whole = page_labels() if model is page_model() else _labels_in_collections()
+                compare.update(dict.fromkeys(whole, number))
             case Kind.SITE:
                 Site.clear_site_root_paths_cache()
-                renew |= {label for one in exposed_models() for label in labels(one)}
-    subtrees = _moved_trees(entries)
-    if subtrees:
+                whole = {label for one in exposed_models() for label in labels(one)}
+                renew.update(dict.fromkeys(whole, number))
+        for label, keys in direct.items():
+            changed[label].update(keys)
+            steps[label].add(number)
+        for label, newest in (*compare.items(), *renew.items()):
+            steps[label].add(newest)
+    moved = _moved_trees(entries)
+    if moved:
         Site.clear_site_root_paths_cache()
         for label in page_labels():
-            changed[label] |= subtrees
+            _newest(changed[label], moved)
     _add_dependents(changed)
-    return Batch(
-        before=before,
-        last=entries[-1].position,
-        changed={label: frozenset(keys) for label, keys in changed.items() if keys},
-        compare=frozenset(compare),
-        renew=frozenset(renew),
+    for label, keys in changed.items():
+        steps[label].update(keys.values())
+    return Touched(
+        changed={label: keys for label, keys in changed.items() if keys},
+        compare=compare,
+        renew=renew,
+        steps={label: frozenset(numbers) for label, numbers in steps.items()},
     )
 
 
@@ -79,50 +91,65 @@ def _model(label: str) -> type[Model] | None:
         return None
 
 
-def _add(changed: Changed, model: type[Model], keys: Iterable[Any]) -> None:
-    found = set(map(base_model(model)._meta.pk.to_python, keys))
+def _newest(known: dict[Hashable, int], found: Mapping[Hashable, int]) -> None:
+    for key, number in found.items():
+        known[key] = max(number, known.get(key, 0))
+
+
+def _add(changed: Changed, model: type[Model], numbers: Mapping[Any, int]) -> None:
+    to_python = base_model(model)._meta.pk.to_python
+    found: dict[Hashable, int] = {to_python(key): number for key, number in numbers.items()}
     for label in labels(model):
-        changed[label] |= found
+        _newest(changed[label], found)
     if model is page_model():
         # Known only as pages: live queries may follow them as what they are.
         rows = model._base_manager.filter(pk__in=found).values_list("pk", "content_type_id")
         for key, content_type in rows:
             specific = ContentType.objects.get_for_id(content_type).model_class()
             if specific not in {None, model}:
-                _add(changed, specific, [key])
+                _add(changed, specific, {key: found[key]})
 
 
 def _add_gone(changed: Changed, entry: Entry) -> None:
     was = entry.was or {}
+    number = entry.position.number
     for gone in was["objects"]:
         model = _model(gone["model"])
         if model is not None:
-            _add(changed, model, [gone["pk"]])
+            _add(changed, model, {gone["pk"]: number})
     for label, key in was["used_by"]:
         model = _model(label)
         if model is not None:
-            _add(changed, model, [key])
+            _add(changed, model, {key: number})
 
 
-def _moved_trees(entries: Sequence[Entry]) -> set[Hashable]:
+def _moved_trees(entries: Sequence[Entry]) -> dict[Hashable, int]:
     """Return the keys of all pages below a page whose path or address changed."""
     before = {
-        int(entry.object_id): entry.was
+        int(entry.object_id): entry
         for entry in reversed(entries)
         if entry.kind is Kind.SAVE and entry.was and "url_path" in entry.was
     }
     if not before:
-        return set()
+        return {}
+    newest = {int(entry.object_id): entry.position.number for entry in entries if entry.object_id}
     pages = page_model()._base_manager
-    now = pages.filter(pk__in=before).values_list("pk", "path", "url_path")
-    roots = [
-        path
-        for pk, path, url_path in now
-        if (before[pk]["path"], before[pk]["url_path"]) != (path, url_path)
-    ]
+    roots = {
+        path: newest[pk]
+        for pk, path, url_path in pages.filter(pk__in=before).values_list("pk", "path", "url_path")
+        if _where(before[pk]) != (path, url_path)
+    }
     if not roots:
-        return set()
-    return set(pages.filter(below(roots)).values_list("pk", flat=True))
+        return {}
+    # Of several trees that moved, one within the other, the newest counts for all: too much of
+    # what has changed is looked at, never too little.
+    last = max(roots.values())
+    return dict.fromkeys(pages.filter(below(roots)).values_list("pk", flat=True), last)
+
+
+def _where(entry: Entry) -> tuple[str, str]:
+    was = entry.was or {}
+    return was["path"], was["url_path"]
 
 
 def below(paths: Iterable[str]) -> Q:
@@ -141,47 +168,49 @@ def _labels_in_collections() -> set[str]:
 
 def _add_dependents(changed: Changed) -> None:
     """Add what contains a changed object: the reference index and many-to-many rows know it."""
-    frontier = {label: set(keys) for label, keys in changed.items()}
+    frontier: Changed = {label: dict(keys) for label, keys in changed.items()}
     for _ in range(DEPENDENCY_DEPTH):
-        found: Changed = defaultdict(set)
-        for label, keys in frontier.items():
+        found: Changed = defaultdict(dict)
+        for label, numbers in frontier.items():
             model = apps.get_model(label)
             if model is base_model(model):
-                _add_referring(found, model, keys)
+                _add_referring(found, model, numbers)
             if model is page_model():
-                _add_aliases(found, keys)
-            _add_related(found, model, keys)
-        frontier = {
-            label: keys - changed.get(label, set())
-            for label, keys in found.items()
-            if keys - changed.get(label, set())
-        }
-        for label, keys in frontier.items():
-            changed[label] |= keys
+                _add_aliases(found, numbers)
+            _add_related(found, model, numbers)
+        frontier = {}
+        for label, numbers in found.items():
+            known = changed.get(label, {})
+            newer = {key: number for key, number in numbers.items() if number > known.get(key, 0)}
+            if newer:
+                frontier[label] = newer
+                changed[label].update(newer)
         if not frontier:
             return
 
 
-def _add_referring(found: Changed, model: type[Model], keys: set[Hashable]) -> None:
+def _add_referring(found: Changed, model: type[Model], numbers: Mapping[Hashable, int]) -> None:
+    by_text = {str(key): number for key, number in numbers.items()}
+    last = max(numbers.values(), default=0)
     rows = ReferenceIndex.objects.filter(
         to_content_type=ContentType.objects.get_for_model(model, for_concrete_model=False),
-        to_object_id__in=[str(key) for key in keys],
-    ).values_list("content_type_id", "object_id")
-    for content_type, key in set(rows):
+        to_object_id__in=list(by_text),
+    ).values_list("content_type_id", "object_id", "to_object_id")
+    for content_type, key, target in set(rows):
         source = ContentType.objects.get_for_id(content_type).model_class()
         if source in content_models():
-            _add(found, source, [key])
+            _add(found, source, {key: by_text.get(target, last)})
 
 
-def _add_aliases(found: Changed, keys: set[Hashable]) -> None:
+def _add_aliases(found: Changed, numbers: Mapping[Hashable, int]) -> None:
     """An alias says of what it is one, and where that is; the reference index leaves this out."""
-    rows = page_model()._base_manager.filter(alias_of__in=keys)
-    _add(found, page_model(), rows.values_list("pk", flat=True))
+    rows = page_model()._base_manager.filter(alias_of__in=numbers.keys())
+    _add_sources(found, page_model(), rows.values_list("pk", "alias_of"), numbers)
 
 
-def _add_related(found: Changed, model: type[Model], keys: set[Hashable]) -> None:
+def _add_related(found: Changed, model: type[Model], numbers: Mapping[Hashable, int]) -> None:
     """
-    Add the rows whose foreign keys and many-to-many relations point at ``keys``.
+    Add the rows whose foreign keys and many-to-many relations point at ``numbers``.
 
     The reference index knows most of the former, but a task writes it, perhaps later.
     """
@@ -194,9 +223,24 @@ def _add_related(found: Changed, model: type[Model], keys: set[Hashable]) -> Non
             continue
         if isinstance(field, ParentalKey):
             continue
-        rows = source._base_manager.filter(**{f"{field.name}__in": keys})
+        rows = source._base_manager.filter(**{f"{field.name}__in": numbers.keys()})
         parent = parental_key(source)
         if parent is None:
-            _add(found, source, rows.values_list("pk", flat=True))
+            _add_sources(found, source, rows.values_list("pk", field.name), numbers)
         else:
-            _add(found, parent.related_model, rows.values_list(parent.attname, flat=True))
+            pairs = rows.values_list(parent.attname, field.name)
+            _add_sources(found, parent.related_model, pairs, numbers)
+
+
+def _add_sources(
+    found: Changed,
+    model: type[Any],
+    pairs: Iterable[tuple[Hashable, Hashable]],
+    numbers: Mapping[Hashable, int],
+) -> None:
+    """Add the first of each pair, with the number of what it points at, the second."""
+    last = max(numbers.values(), default=0)
+    newest: dict[Hashable, int] = {}
+    for key, target in pairs:
+        newest[key] = max(newest.get(key, 0), numbers.get(target, last))
+    _add(found, model, newest)

@@ -200,19 +200,8 @@ def floor() -> Position:
 
 def read(after: int, *, limit: int = READ_LIMIT) -> list[Entry]:
     """Return the entries after position ``after``, in order, at most ``limit``."""
-    rows = (
-        EntryRow.objects.using(database()).filter(position__gt=after).order_by("position")[:limit]
-    )
-    return [
-        Entry(
-            position=Position(row.position, row.uuid.hex),  # type: ignore[arg-type]  # filtered
-            kind=Kind(row.kind),
-            model=row.model,
-            object_id=row.object_id,
-            was=row.was,
-        )
-        for row in rows
-    ]
+    rows = EntryRow.objects.using(database()).filter(position__gt=after)
+    return _entries(rows.order_by("position")[:limit])
 
 
 def since(position: Position, *, limit: int = READ_LIMIT) -> list[Entry]:
@@ -234,6 +223,26 @@ def since(position: Position, *, limit: int = READ_LIMIT) -> list[Entry]:
     if any(entry.position.number != at for at, entry in enumerate(found, position.number + 1)):
         raise BadCursor("unknown")
     return found
+
+
+def until(position: Position, *, limit: int) -> tuple[Position, list[Entry]]:
+    """
+    Return the last entries up to ``position``, at most ``limit``, and the position before them.
+
+    Raises ``BadCursor`` when the log does not hold ``position`` any more.
+    """
+    rows = EntryRow.objects.using(database()).filter(position__lte=position.number)
+    found = _entries(rows.order_by("-position")[: limit + 1])[::-1]
+    if not found:
+        prove(position)
+        return position, []
+    if found[-1].position != position:
+        raise BadCursor("unknown")
+    first = found[0].position
+    lowest = floor()
+    if len(found) <= limit and lowest.number == first.number - 1:
+        return lowest, found
+    return first, found[1:]
 
 
 def prove(position: Position) -> None:
@@ -276,6 +285,19 @@ def prune(*, older_than: timedelta | None = None) -> int:
         Head.objects.using(using).filter(pk=1).update(floor=newest.position, floor_uuid=newest.uuid)
         rows = EntryRow.objects.using(using).filter(position__lte=newest.position)
         return rows.delete()[0]
+
+
+def _entries(rows: QuerySet[EntryRow]) -> list[Entry]:
+    return [
+        Entry(
+            position=Position(row.position, row.uuid.hex),  # type: ignore[arg-type]  # numbered
+            kind=Kind(row.kind),
+            model=row.model,
+            object_id=row.object_id,
+            was=row.was,
+        )
+        for row in rows
+    ]
 
 
 def _is_appended(connection: Any, key: _Key) -> bool:

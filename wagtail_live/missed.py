@@ -13,27 +13,23 @@ from typing import Any
 
 from django.apps import apps
 
-from wagtail_live import impact, log
+from wagtail_live import impact
 from wagtail_live.content import base_model, page_labels, page_model
-from wagtail_live.events import Entry, Kind, Missed, Position
+from wagtail_live.events import Entry, Gap, Kind, Missed
 from wagtail_live.exceptions import BadCursor
 from wagtail_live.hub import LiveQuery
 from wagtail_live.representation import Representation
 
 
 def missed(
-    representation: Representation, live_query: LiveQuery, position: Position, *, limit: int
+    representation: Representation, live_query: LiveQuery, gap: Gap, *, limit: int
 ) -> Missed:
     """
-    Return what changed for ``live_query`` after ``position``.
+    Return what changed for ``live_query`` in ``gap``.
 
-    Raises ``BadCursor`` when the log cannot prove the position any more, or when a snapshot is
-    shorter than the gap.
+    Raises ``BadCursor`` when that cannot be told, or when a snapshot is shorter.
     """
-    entries = _read_all(position)
-    if not entries:
-        return Missed({}, {}, frozenset(), position)
-    batch = impact.batch(entries, position)
+    entries, batch = gap.entries, gap.batch
     question = live_query.question(batch)
     if question is None:
         return Missed({}, {}, frozenset(), batch.last)
@@ -64,14 +60,6 @@ def missed(
         ),
         last=batch.last,
     )
-
-
-def _read_all(position: Position) -> list[Entry]:
-    entries: list[Entry] = []
-    while found := log.since(position):
-        entries += found
-        position = found[-1].position
-    return entries
 
 
 def _asked(live_query: LiveQuery, keys: frozenset[Hashable]) -> frozenset[Hashable]:

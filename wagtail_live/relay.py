@@ -7,20 +7,23 @@ One relay per event loop; it keeps the feeds of its live queries.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
+from random import uniform
 from weakref import WeakKeyDictionary
 
 from django.db import DatabaseError
 
-from wagtail_live import bell, database, impact, log
+from wagtail_live import bell, database
 from wagtail_live.conf import settings
-from wagtail_live.events import Audience, Batch, Position, Query
+from wagtail_live.events import Audience, Batch, Entry, Gap, Position, Query, Touched
 from wagtail_live.exceptions import BadCursor, ServiceUnavailable
 from wagtail_live.feed import Feed
 from wagtail_live.hub import Follower, Hub
+from wagtail_live.source import Source
+from wagtail_live.tail import ENTRIES_LIMIT, Tail
 
 logger = logging.getLogger("wagtail_live")
 
@@ -28,7 +31,12 @@ logger = logging.getLogger("wagtail_live")
 LINGER_SECONDS = 5.0
 #: A relay without live queries stops after this long.
 IDLE_SECONDS = 60.0
+#: So often, more or less, so that not all processes do it at once.
 PRUNE_SECONDS = 600.0
+#: When others are numbering entries, or somebody waits, it looks again this soon.
+SOON_SECONDS = 0.05
+#: Who comes back waits this long at most for the relay to read on.
+CATCH_UP_SECONDS = 15.0
 #: So often the same entries are tried before they are left out and everybody starts afresh.
 TRIES = 4
 
@@ -37,17 +45,34 @@ class _Discontinuity(Exception):
     """The log does not go on where this process stopped: restored, pruned too far, unreadable."""
 
 
+@dataclass(frozen=True, slots=True)
+class _News:
+    """What one reading of the log found, and whether entries are left for others to number."""
+
+    unnumbered: bool
+    batch: Batch | None = None
+    entries: Sequence[Entry] = ()
+    touched: Touched | None = None
+
+
 class Relay:
     """Reads the log for one event loop and keeps its feeds."""
 
-    def __init__(self) -> None:
+    def __init__(self, source: Source | None = None) -> None:
+        self.source = source or Source()
         self.hub = Hub()
+        self.tail = Tail(self.hub.position)
         #: How many clients this loop has.
         self.sessions = 0
         self._feeds: dict[tuple[Query, Audience], Feed] = {}
         self._task: asyncio.Task[None] | None = None
         self._ready: asyncio.Future[None] | None = None
-        self._pruned_at = time.monotonic()
+        self._listener: bell.Listener | None = None
+        #: Those who wait until all that is committed has been read.
+        self._waiting: list[asyncio.Future[None]] = []
+        self._reaching_back: asyncio.Task[None] | None = None
+        self._pruning: asyncio.Task[None] | None = None
+        self._prune_at: float | None = None
 
     async def follow(
         self, query: Query, audience: Audience, follower: Follower, cursor: str | None
@@ -60,7 +85,7 @@ class Relay:
         await self._running()
         feed = self._feeds.get((query, audience))
         if feed is None:
-            feed = self._feeds[query, audience] = Feed(query, audience, self.hub)
+            feed = self._feeds[query, audience] = Feed(query, audience, self)
         feed.users += 1
         try:
             await feed.join(follower, cursor)
@@ -83,14 +108,55 @@ class Relay:
     async def close(self) -> None:
         """End everything; the next follower starts anew."""
         tasks = [task for feed in self._feeds.values() if (task := feed.close()) is not None]
-        if self._task is not None:
-            self._task.cancel()
-            tasks.append(self._task)
+        for own in (self._task, self._reaching_back, self._pruning):
+            if own is not None:
+                own.cancel()
+                tasks.append(own)
         if tasks:
             await asyncio.wait(tasks)
         self._feeds.clear()
         self.hub = Hub()
-        self._task = None
+        self._go_to(self.hub.position)
+        self._task = self._pruning = None
+
+    async def caught_up(self) -> None:
+        """
+        Return when everything that was committed before the call has been read.
+
+        Raises ``ServiceUnavailable`` after ``CATCH_UP_SECONDS``.
+        """
+        read: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(read)
+        if self._listener is not None:
+            self._listener.wake()
+        try:
+            async with asyncio.timeout(CATCH_UP_SECONDS):
+                await read
+        except TimeoutError:
+            raise ServiceUnavailable from None
+
+    async def reach(self, position: Position) -> Tail:
+        """
+        Return the newest entries, reaching back to ``position`` if they can.
+
+        Whoever comes back first after a start has them read from the log, once for all. A position
+        that is ahead of this process is another's: this one reads on first.
+        """
+        if position.number > self.tail.last.number:
+            await self.caught_up()
+        if position.number < self.tail.base.number:
+            if self._reaching_back is None:
+                self._reaching_back = asyncio.create_task(self._reach_back(self.tail))
+            await asyncio.shield(self._reaching_back)
+        return self.tail
+
+    async def older_gap(self, position: Position) -> Gap:
+        """
+        Return the gap after a position that the newest entries do not reach.
+
+        Raises ``BadCursor`` when the log does not prove it either.
+        """
+        return await database.run(partial(_older_gap, self.source, position))
 
     def _release(self, feed: Feed) -> None:
         feed.users -= 1
@@ -113,27 +179,38 @@ class Relay:
             await asyncio.shield(self._ready)
 
     async def _run(self, ready: asyncio.Future[None]) -> None:
-        async with bell.listening() as listener:
-            idle_since = time.monotonic()
+        loop = asyncio.get_running_loop()
+        async with bell.listening() as self._listener:
+            idle_since = loop.time()
             failures = 0
             while True:
+                began = loop.time()
+                waiting, self._waiting = self._waiting, []
+                soon = bool(waiting)
                 try:
                     await self._begin(ready)
-                    await self._read_on(give_up=failures >= TRIES)
+                    soon = await self._read_on(give_up=failures >= TRIES)
                     failures = 0
                 except DatabaseError as error:
                     logger.warning("the log could not be read, trying again: %s", error)
                 except Exception:
                     logger.exception("what the log says could not be followed")
                     failures += 1
+                else:
+                    if not soon:
+                        _tell(waiting)
+                        waiting = []
+                self._waiting += waiting
                 if not ready.done():
                     ready.set_exception(ServiceUnavailable())
                     return
-                await listener.wait(settings.poll_seconds)
-                await self._prune()
+                self._prune_now_and_then()
+                # The interval is between two readings, however long the first one took.
+                interval = SOON_SECONDS if soon else settings.poll_seconds
+                await self._listener.wait(max(0.0, began + interval - loop.time()))
                 if self._feeds:
-                    idle_since = time.monotonic()
-                elif time.monotonic() - idle_since > IDLE_SECONDS:
+                    idle_since = loop.time()
+                elif loop.time() - idle_since > IDLE_SECONDS:
                     self._task = None
                     return
 
@@ -141,41 +218,76 @@ class Relay:
         if ready.done():
             return
         if not self._feeds:  # those that outlived a relay go on from where it stopped
-            self.hub.position = await database.run(_number_and_head)
+            self._go_to(await database.run(partial(_number_and_head, self.source)))
         ready.set_result(None)
 
-    async def _read_on(self, *, give_up: bool) -> None:
-        """Read what is new; after too many failures leave it out and renew everybody."""
+    async def _read_on(self, *, give_up: bool) -> bool:
+        """
+        Read what is new; after too many failures leave it out and renew everybody.
+
+        Return whether there is more that somebody else is numbering.
+        """
         try:
             if give_up:
                 raise _Discontinuity
-            while await self._advance():
+            while (news := await self._advance()).batch is not None:
                 pass
         except _Discontinuity:
             await self._start_again()
+            return True
+        return news.unnumbered
 
-    async def _advance(self) -> bool:
-        """Read on from where we are; return whether there was something."""
-        batch = await database.run(partial(_next_batch, self.hub.position, bool(self._feeds)))
-        if batch is None:
-            return False
-        for live_query in self.hub.touched(batch):
-            self._feeds[live_query.query, live_query.audience].push(batch)
-        self.hub.position = batch.last
-        return True
+    async def _advance(self) -> _News:
+        """Read on from where we are; return what there was."""
+        read = partial(_read_news, self.source, self.hub.position, bool(self._feeds))
+        news = await database.run(read)
+        if news.batch is None:
+            return news
+        for live_query in self.hub.touched(news.batch):
+            self._feeds[live_query.query, live_query.audience].push(news.batch)
+        if news.touched is None:
+            self._go_to(news.batch.last)
+        else:
+            self.tail.extend(news.entries, news.touched)
+            self.hub.position = self.tail.last
+        return news
 
     async def _start_again(self) -> None:
         logger.warning("the log does not go on where it was: every follower gets a fresh base")
-        self.hub.position = await database.run(log.head)
+        self._go_to(await database.run(self.source.head))
         for feed in list(self._feeds.values()):
             feed.renew(self.hub.position)
 
+    def _go_to(self, position: Position) -> None:
+        """Go on from ``position``, whatever was before."""
+        self.hub.position = position
+        self.tail = Tail(position)
+        self._reaching_back = None
+
+    async def _reach_back(self, tail: Tail) -> None:
+        try:
+            past = await database.run(partial(_past, self.source, tail.base))
+        except BadCursor:
+            return  # the log does not hold it any more: the next reading finds out
+        except Exception:
+            self._reaching_back = None  # the next one who comes tries again
+            raise
+        if self.tail is tail:
+            tail.reach_back(*past)
+
+    def _prune_now_and_then(self) -> None:
+        now = asyncio.get_running_loop().time()
+        due = self._prune_at is not None and now >= self._prune_at
+        if due or self._prune_at is None:
+            self._prune_at = now + PRUNE_SECONDS * uniform(0.5, 1.5)  # noqa: S311 - no secret
+        if due and (self._pruning is None or self._pruning.done()):
+            self._pruning = asyncio.create_task(self._prune())
+
     async def _prune(self) -> None:
-        now = time.monotonic()
-        if now - self._pruned_at >= PRUNE_SECONDS:
-            self._pruned_at = now
-            with contextlib.suppress(Exception):
-                await database.run(log.prune)
+        try:
+            await database.run(self.source.prune)
+        except Exception as error:
+            logger.warning("the log was not pruned, trying again later: %s", error)
 
 
 _relays: WeakKeyDictionary[asyncio.AbstractEventLoop, Relay] = WeakKeyDictionary()
@@ -189,24 +301,45 @@ def current() -> Relay:
     return _relays[loop]
 
 
-def _number_and_head() -> Position:
-    while log.has_unnumbered() and log.number():
-        pass
-    return log.head()
+def _tell(waiting: list[asyncio.Future[None]]) -> None:
+    for one in waiting:
+        if not one.done():
+            one.set_result(None)
 
 
-def _next_batch(position: Position, wanted: bool) -> Batch | None:
-    head = _number_and_head()
-    if head == position:
-        return None
+def _number_and_head(source: Source) -> Position:
+    source.number()
+    return source.head()
+
+
+def _read_news(source: Source, position: Position, wanted: bool) -> _News:
+    unnumbered = source.number()
+    if source.head() == position:
+        return _News(unnumbered=unnumbered)
     try:
         # Our own position is proven with each read: a backup may have been restored, and its log
         # have grown past where we are.
-        entries = log.since(position)
+        entries = source.since(position)
     except BadCursor:
         raise _Discontinuity from None
     if not entries:  # and yet it does not end where we are
         raise _Discontinuity
+    last = entries[-1].position
     if not wanted:
-        return Batch(before=position, last=entries[-1].position)
-    return impact.batch(entries, position)
+        return _News(unnumbered, Batch(before=position, last=last))
+    touched = source.touched(entries)
+    return _News(unnumbered, touched.batch(position, last), entries, touched)
+
+
+def _past(source: Source, position: Position) -> tuple[Position, list[Entry], Touched]:
+    base, entries = source.until(position, limit=ENTRIES_LIMIT)
+    return base, entries, source.touched(entries)
+
+
+def _older_gap(source: Source, position: Position) -> Gap:
+    entries: list[Entry] = []
+    last = position
+    while found := source.since(last):
+        entries += found
+        last = found[-1].position
+    return Gap(tuple(entries), source.touched(entries).batch(position, last))

@@ -66,7 +66,7 @@ class Pool:
     def attempt(self, job: Any) -> Any:
         with connection.execute_wrapper(self._count):
             result = self._attempt(job)
-        if getattr(job, "func", None) is relay._next_batch and result is None:
+        if getattr(job, "func", None) is relay._read_news and result.batch is None:
             self.idle_reads += 1
         return result
 

@@ -1,0 +1,56 @@
+"""
+Where a relay reads: the log, and the content that it speaks of. All of it blocks.
+
+One door for all that following needs of the database, so that it can be driven without one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from wagtail_live import impact, log
+from wagtail_live.events import Audience, Entry, Gap, Missed, Position, Query, Touched
+from wagtail_live.hub import LiveQuery
+from wagtail_live.missed import missed
+from wagtail_live.representation import Representation
+
+
+class Source:
+    """The database. Call its methods through ``database.run``."""
+
+    def number(self) -> bool:
+        """Number what is committed; return whether entries are left because others are at it."""
+        while log.has_unnumbered():
+            if not log.number(wait=False):
+                return log.has_unnumbered()
+        return False
+
+    def head(self) -> Position:
+        """Return the position of the newest numbered entry."""
+        return log.head()
+
+    def since(self, position: Position) -> list[Entry]:
+        """Return what follows ``position``, some at a time, or raise ``BadCursor``."""
+        return log.since(position)
+
+    def until(self, position: Position, *, limit: int) -> tuple[Position, list[Entry]]:
+        """Return the last entries up to ``position`` and what is before the first of them."""
+        return log.until(position, limit=limit)
+
+    def touched(self, entries: Sequence[Entry]) -> Touched:
+        """Return what ``entries`` may have touched."""
+        return impact.touched(entries)
+
+    def representation(self, query: Query, audience: Audience) -> Representation:
+        """Return what ``query`` shows ``audience``."""
+        return Representation(query, audience)
+
+    def missed(
+        self, representation: Representation, live_query: LiveQuery, gap: Gap, *, limit: int
+    ) -> Missed:
+        """Return what a client missed in ``gap``, or raise ``BadCursor``."""
+        return missed(representation, live_query, gap, limit=limit)
+
+    def prune(self) -> None:
+        """Delete what is older than the retention time."""
+        log.prune()
