@@ -254,7 +254,7 @@ def test_links_between_files_lead_somewhere(path: Path) -> None:
 
 
 def test_every_block_is_in_a_language_that_is_checked() -> None:
-    known = {"python", "js", "json", "html", "console", "nginx", "text"}
+    known = {"python", "js", "json", "html", "console", "ini", "nginx", "text"}
     assert {block.language for block in BLOCKS} <= known
 
 

@@ -19,8 +19,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from websockets.asyncio.client import connect
 
+from tests.journeys.processes import demo_copy
 from tests.requires import program
 from tests.servers import ROOT, Server, free_port, wait_until
+from tests.sites import environment_of
 
 pytestmark = pytest.mark.server
 
@@ -71,7 +73,10 @@ class Certificate:
                 serialization.NoEncryption(),
             )
         )
-        self.trust = ssl.create_default_context(cafile=str(self.file))
+
+    def trust(self) -> ssl.SSLContext:
+        """Return a new context that trusts it: who uses one for HTTP/2 changes it."""
+        return ssl.create_default_context(cafile=str(self.file))
 
 
 def nginx(folder: Path, server: Server, certificate: Certificate, port: int) -> list[str]:
@@ -134,7 +139,11 @@ class Proxy:
 
     def client(self, *, http2: bool = True) -> httpx.AsyncClient:
         return httpx.AsyncClient(
-            base_url=self.url, http1=not http2, http2=http2, verify=self.trust, timeout=HEAR_SECONDS
+            base_url=self.url,
+            http1=not http2,
+            http2=http2,
+            verify=self.trust(),
+            timeout=HEAR_SECONDS,
         )
 
     def stop(self) -> None:
@@ -143,18 +152,27 @@ class Proxy:
 
     def _answers(self) -> bool:
         try:
-            return httpx.get(f"{self.url}/api/v2/", verify=self.trust).status_code < 500
+            return httpx.get(f"{self.url}/api/v2/", verify=self.trust()).status_code < 500
         except httpx.HTTPError:
             return False
 
 
-@pytest.fixture(params=[nginx, caddy], ids=["nginx", "caddy"])
-def proxy(request: pytest.FixtureRequest, server: Server, tmp_path: Path) -> Iterator[Proxy]:
-    folder = tmp_path / "proxy"
-    folder.mkdir()
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = demo_copy(tmp_path_factory, "proxies")
+    server = Server(folder / "server.log", environment_of(folder))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module", params=[nginx, caddy], ids=["nginx", "caddy"])
+def proxy(
+    request: pytest.FixtureRequest, server: Server, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Proxy]:
+    folder = tmp_path_factory.mktemp("proxy")
     certificate, port = Certificate(folder), free_port()
     command = request.param(folder, server, certificate, port)
-    proxy = Proxy(command, port, certificate, tmp_path / "proxy.log")
+    proxy = Proxy(command, port, certificate, folder / "proxy.log")
     yield proxy
     proxy.stop()
 
@@ -179,7 +197,7 @@ def titles(frame: dict[str, Any]) -> list[str]:
 
 async def test_the_websocket_comes_through(proxy: Proxy, server: Server) -> None:
     address = proxy.url.replace("https", "wss") + "/websocket"
-    async with connect(address, ssl=proxy.trust, origin=proxy.url) as socket:
+    async with connect(address, ssl=proxy.trust(), origin=proxy.url) as socket:
         await socket.send(json.dumps({"type": "subscribe", "collection": "pages", "query": QUERY}))
         assert json.loads(await socket.recv())["event"] == "init"
         await publish(server, "Through the proxy")
