@@ -344,6 +344,7 @@ def test_console_blocks_are_commands_of_this_project_or_of_everybody(block: Bloc
     known = {
         "cd",
         "cp",
+        "curl",
         "make",
         "mkdir",
         "pip",
