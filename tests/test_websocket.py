@@ -406,6 +406,21 @@ class TestErrors:
                 await client.hear()
             assert closed.value.code == 4408
 
+    async def test_a_connection_whose_code_fails_is_closed_and_cleaned_up(
+        self, news: Newsroom, settings, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async with LiveClient() as client:
+            await client.subscribe("pages", ARTICLES)
+            settings.WAGTAIL_LIVE_MAX_MESSAGE_BYTES = "many"
+            client.say({"type": "ping"})
+            with pytest.raises(Closed) as closed:
+                await client.hear()
+        assert (closed.value.code, closed.value.reason) == (1011, "INTERNAL")
+        assert "a connection failed" in caplog.text
+        current = relay.current()
+        assert current.sessions == 0
+        assert all(len(live_query) == 0 for live_query in current.hub)
+
     async def test_the_answer_to_a_subscribe_says_within_what_time_to_come_back(
         self, news: Newsroom
     ) -> None:

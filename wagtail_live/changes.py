@@ -16,7 +16,7 @@ from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, HttpResponse
 from rest_framework.views import APIView
 
-from wagtail_live import handshake, protocol
+from wagtail_live import goodbye, handshake, protocol
 from wagtail_live.conf import settings
 from wagtail_live.exceptions import (
     STATUSES,
@@ -99,7 +99,7 @@ class _Page:
             await self._something.wait()
             if seconds and not self._ended and not _has_news(self._frames):
                 self._something.clear()
-                with suppress(TimeoutError):
+                with suppress(TimeoutError), goodbye.told(self._end):
                     async with asyncio.timeout(seconds):
                         await self._something.wait()
         finally:

@@ -13,13 +13,13 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import msgspec
 from django.core.handlers.asgi import ASGIRequest
 
-from wagtail_live import handshake, protocol, relay
+from wagtail_live import goodbye, handshake, protocol, relay
 from wagtail_live.conf import settings
 from wagtail_live.exceptions import (
     STATUSES,
@@ -124,7 +124,8 @@ class _Stream:
                 self._beat(outbox)
             for message in messages:
                 session.receive(message)
-            await asyncio.wait([gone, self._ended], return_when=asyncio.FIRST_COMPLETED)
+            with goodbye.told(partial(self.hang_up, CloseCode.SERVICE_RESTART), self._send):
+                await asyncio.wait([gone, self._ended], return_when=asyncio.FIRST_COMPLETED)
         finally:
             session.close()
             self._heartbeat.cancel()

@@ -22,11 +22,12 @@ class Refused(Exception):
 
 
 class Closed(Exception):
-    """The server closed the connection, with ``code``."""
+    """The server closed the connection, with ``code`` and ``reason``."""
 
-    def __init__(self, code: int) -> None:
+    def __init__(self, code: int, reason: str = "") -> None:
         self.code = code
-        super().__init__(f"closed with {code}")
+        self.reason = reason
+        super().__init__(f"closed with {code} {reason}".rstrip())
 
 
 class LiveClient:
@@ -107,7 +108,7 @@ class LiveClient:
             async with asyncio.timeout(seconds):
                 message = await self._to_client.get()
             if message["type"] == "websocket.close":
-                raise Closed(message["code"])
+                raise Closed(message["code"], message["reason"])
             frame: Frame = json.loads(message["text"])
             if not self._answer_pings or frame["type"] != "ping":
                 return frame

@@ -11,9 +11,10 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import partial
 from typing import Any
 
-from wagtail_live import handshake, relay
+from wagtail_live import goodbye, handshake, relay, servers
 from wagtail_live.conf import settings
 from wagtail_live.outbox import Outbox
 from wagtail_live.protocol import CloseCode
@@ -25,7 +26,7 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-#: How long a close frame may take to a client that does not read.
+#: How long a close frame may take, and then its answer, before the connection is dropped.
 CLOSE_SECONDS = 1.0
 
 
@@ -37,17 +38,45 @@ async def live_socket(scope: MutableMapping[str, Any], receive: Receive, send: S
         await send({"type": "websocket.close", "code": 4403})
         return
     await send({"type": "websocket.accept"})
-    await _Connection(receive, send).talk(request)
+    # In HTTP/2 the connection is not this client's alone.
+    await _Connection(receive, send, alone=scope.get("http_version") != "2").talk(request)
 
 
 class _Connection:
-    def __init__(self, receive: Receive, send: Send) -> None:
+    def __init__(self, receive: Receive, send: Send, *, alone: bool) -> None:
         self._receive = receive
         self._send = send
-        self._talking = asyncio.current_task()
+        self._alone = alone
+        self._talking: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
+        self._dropped = False
 
     async def talk(self, request: Any) -> None:
+        """Hold the conversation to its end, and close what was not closed."""
+        self._talking = asyncio.current_task()
+        try:
+            with goodbye.told(partial(self.hang_up, CloseCode.SERVICE_RESTART), self._send):
+                await self._converse(request)
+        except asyncio.CancelledError:
+            if self._dropped:
+                return
+            self.hang_up(CloseCode.SERVICE_RESTART)
+            await self._part()
+            raise
+        except Exception:
+            logger.exception("a connection failed")
+            self.hang_up(CloseCode.INTERNAL)
+            await self._part()
+        finally:
+            self._talking = None
+
+    def hang_up(self, code: CloseCode) -> None:
+        """Close with ``code``; a client that does not read is left after a moment."""
+        if self._closing is None:
+            logger.info("a connection is closed: %d %s", code, code.name)
+            self._closing = asyncio.create_task(self._close(code))
+
+    async def _converse(self, request: Any) -> None:
         outbox = Outbox(
             self._send_text,
             max_bytes=settings.max_buffer_bytes,
@@ -58,24 +87,28 @@ class _Connection:
             while (message := await self._receive())["type"] != "websocket.disconnect":
                 if self._closing is None:
                     session.receive(message.get("text"))
-        except asyncio.CancelledError:
-            if self._closing is None:
-                raise
         finally:
             session.close()
 
-    def hang_up(self, code: CloseCode) -> None:
-        """Close with ``code``; a client that does not read is left after a moment."""
-        if self._closing is None:
-            logger.info("a connection is closed: %d %s", code, code.name)
-            self._closing = asyncio.create_task(self._close(code))
+    async def _part(self) -> None:
+        """Give the close frame the time that it needs when the server would not wait for it."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                while (await self._receive())["type"] != "websocket.disconnect":
+                    pass
 
     async def _close(self, code: CloseCode) -> None:
-        with contextlib.suppress(Exception):
+        try:
             async with asyncio.timeout(CLOSE_SECONDS):
-                await self._send(
-                    {"type": "websocket.close", "code": int(code), "reason": code.name}
-                )
+                await servers.close(self._send, int(code), code.name)
+        except Exception as error:  # the client reads nothing, or has gone
+            logger.debug("a close frame was not sent: %r", error)
+        asyncio.get_running_loop().call_later(CLOSE_SECONDS, self._drop)
+
+    def _drop(self) -> None:
+        self._dropped = True
+        if self._alone:
+            servers.abort(self._send)
         if self._talking is not None:
             self._talking.cancel()
 

@@ -5,12 +5,10 @@ the demo gives it, and its front end.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -54,45 +52,10 @@ def demo_command(port: int) -> list[str]:
 
 
 class DemoServer(Server):
-    """The demo's server process: can be stopped, killed and started again on its port."""
+    """The demo's server, with the options that the demo gives it."""
 
-    def __init__(self, log: Path, environment: Mapping[str, str], *, wait: bool = True) -> None:
-        self.port = free_port()
-        self.url = f"http://localhost:{self.port}"
-        self.socket_url = f"ws://localhost:{self.port}/websocket"
-        self.environment = {**environment, "PORT": str(self.port)}
-        self.log = log
-        self.start(wait=wait)
-
-    def start(self, *, wait: bool = True) -> None:
-        with self.log.open("ab") as output:
-            self.process = subprocess.Popen(
-                demo_command(self.port),
-                cwd=ROOT,
-                env={**os.environ, **self.environment},
-                stdout=output,
-                stderr=output,
-            )
-        if wait:
-            self.wait()
-
-    def wait(self) -> None:
-        """Return when it answers."""
-        wait_until(self._answers, seconds=60, what="the server's first answer")
-
-    def kill(self) -> None:
-        """End it as a crash would: nothing is said to anybody."""
-        self.process.kill()
-        self.process.wait()
-
-    def ask(self, path: str) -> Any:
-        """Return the JSON at ``path``."""
-        with urllib.request.urlopen(self.url + path, timeout=30) as response:
-            return json.load(response)
-
-    def _answers(self) -> bool:
-        assert self.process.poll() is None, self.log.read_text()
-        return answers(f"{self.url}/api/v2/")
+    def command(self) -> list[str]:
+        return demo_command(self.port)
 
 
 class Frontend:

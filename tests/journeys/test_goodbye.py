@@ -1,0 +1,79 @@
+"""An operator stops a server: every client is told, whatever the server, and the process ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+from tests import sites
+from tests.servers import Server
+from tests.sites import environment_of
+
+pytestmark = pytest.mark.server
+
+CLIENTS = 20
+#: Until the process has ended and everybody knows; far beyond what it takes, as machines are slow.
+END_SECONDS = 15.0
+
+SERVERS = {
+    "uvicorn": ("uvicorn",),
+    "uvicorn on asyncio": ("uvicorn", "--loop", "asyncio"),
+    "uvicorn, two workers": ("uvicorn", "--workers", "2"),
+    "daphne": ("daphne",),
+    "hypercorn": ("hypercorn",),
+    "hypercorn, two workers on uvloop": ("hypercorn", "-w", "2", "-k", "uvloop"),
+    "hypercorn in one process": ("hypercorn", "-w", "0"),
+    "hypercorn in one process on uvloop": ("hypercorn", "-w", "0", "-k", "uvloop"),
+}
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("goodbye") / "site"
+    shutil.copytree(sites.migrated(tmp_path_factory), folder)
+    return folder
+
+
+@pytest.fixture(params=SERVERS)
+def server(request: pytest.FixtureRequest, site: Path, tmp_path: Path) -> Iterator[Server]:
+    program, *options = SERVERS[request.param]
+    server = Server(tmp_path / "server.log", environment_of(site), *options, program=program)
+    yield server
+    server.stop()
+
+
+async def following(server: Server) -> ClientConnection:
+    client = await connect(server.socket_url, compression=None)
+    await client.send(json.dumps({"type": "subscribe", "collection": "pages"}))
+    assert json.loads(await client.recv())["event"] == "init"
+    return client
+
+
+async def end_of(client: ClientConnection) -> tuple[int, str]:
+    """Read to the end; return the close code and reason that the server gave."""
+    try:
+        while True:
+            await client.recv()
+    except ConnectionClosed as closed:
+        assert closed.rcvd is not None, "the connection broke without a goodbye"
+        return closed.rcvd.code, closed.rcvd.reason
+
+
+async def test_everybody_is_told_and_the_process_ends(server: Server) -> None:
+    async with AsyncExitStack() as stack:
+        clients = [await following(server) for _ in range(CLIENTS)]
+        for client in clients:
+            stack.push_async_callback(client.close)
+        server.terminate()
+        async with asyncio.timeout(END_SECONDS):
+            told = await asyncio.gather(*map(end_of, clients))
+            await asyncio.to_thread(server.process.wait)
+    assert set(told) == {(1012, "SERVICE_RESTART")}
