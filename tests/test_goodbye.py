@@ -43,7 +43,31 @@ async def test_everybody_is_told_and_the_servers_own_handler_runs(
     with goodbye.told(lambda: told.append("a")), goodbye.told(lambda: told.append("b")):
         os.kill(os.getpid(), signal.SIGTERM)
         await until(lambda: len(told) == 2)
+        assert heard == []  # what they have to say may still be on its way
     assert sorted(told) == ["a", "b"]
+    await until(lambda: heard == [signal.SIGTERM])
+
+
+async def test_who_does_not_leave_does_not_keep_the_server_from_stopping(heard: Heard) -> None:
+    with goodbye.told(lambda: None):
+        os.kill(os.getpid(), signal.SIGTERM)
+        await until(lambda: heard == [signal.SIGTERM])
+
+
+async def test_a_server_that_is_asked_twice_hears_it_at_once(heard: Heard, told: list[str]) -> None:
+    with goodbye.told(lambda: told.append("a")):
+        os.kill(os.getpid(), signal.SIGTERM)
+        await until(lambda: told)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert heard == [signal.SIGTERM]
+
+
+async def test_where_nobody_is_connected_the_server_need_not_wait(heard: Heard) -> None:
+    with goodbye.told(lambda: None):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+    for _ in range(3):
+        await asyncio.sleep(0)
     assert heard == [signal.SIGTERM]
 
 

@@ -2,8 +2,8 @@
 The process is asked to stop: everybody who is connected is told at once, on every server.
 
 ASGI says nothing in time: a lifespan ends after the connections have, and Daphne has none. So the
-signal is heard before the server's own handler, which then does its work. hypercorn's workers get
-no signal; theirs is an event.
+signal is heard before the server's own handler, which does its work as soon as those who were told
+have left. hypercorn's workers get no signal; theirs is an event.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from functools import partial
 from types import FrameType
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -24,10 +25,12 @@ from wagtail_live import servers
 logger = logging.getLogger("wagtail_live")
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-#: A connection that the server still accepts so long after the signal is told as well.
+#: So long at most the server's own handler waits for those who were told; Daphne's would cut them.
+LEAVE_SECONDS = 1.0
+#: ...and so long for what they have left to write.
+WRITE_SECONDS = 0.1
+#: Who is still let in so long after the signal is told as well.
 LATECOMER_SECONDS = 5.0
-#: A signal that nobody handled ends the process so long after the goodbye.
-LAST_SECONDS = 1.0
 
 
 class _Farewell:
@@ -36,8 +39,12 @@ class _Farewell:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._clock = loop.time
         self._hang_ups: set[Callable[[], None]] = set()
+        self._all_left = asyncio.Event()
         self._over_at = float("-inf")
-        self.listening: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.hears_server = False
+        #: Signals that the server's own handler does not know of yet.
+        self.pending: set[int] = set()
 
     def add(self, hang_up: Callable[[], None]) -> None:
         self._hang_ups.add(hang_up)
@@ -46,12 +53,40 @@ class _Farewell:
 
     def discard(self, hang_up: Callable[[], None]) -> None:
         self._hang_ups.discard(hang_up)
+        if not self._hang_ups:
+            self._all_left.set()
 
-    def say(self) -> None:
+    def say(self, then: Callable[[], None] = lambda: None) -> None:
+        """Tell everybody; call ``then`` when they have left, or stay for too long."""
+        self._keep(self._part(then))
+
+    def say_when(self, stopping: Awaitable[Any]) -> None:
+        """Tell everybody when ``stopping`` is over."""
+
+        async def wait() -> None:
+            await stopping
+            self.say()
+
+        self.hears_server = True
+        self._keep(wait())
+
+    async def _part(self, then: Callable[[], None]) -> None:
         logger.info("the process stops: %d connections are told", len(self._hang_ups))
         self._over_at = self._clock() + LATECOMER_SECONDS
-        for hang_up in list(self._hang_ups):
-            _call(hang_up)
+        if self._hang_ups:
+            self._all_left.clear()
+            for hang_up in list(self._hang_ups):
+                _call(hang_up)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LEAVE_SECONDS):
+                    await self._all_left.wait()
+            await asyncio.sleep(WRITE_SECONDS)
+        then()
+
+    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
 
 _farewells: WeakKeyDictionary[asyncio.AbstractEventLoop, _Farewell] = WeakKeyDictionary()
@@ -81,16 +116,11 @@ def _farewell(send: servers.Send | None) -> _Farewell:
     if farewell is None:
         farewell = _farewells[loop] = _Farewell(loop)
         _listen()
-    if farewell.listening is None and send is not None:
+    if send is not None and not farewell.hears_server:
         stopping = servers.stopping(send)
         if stopping is not None:
-            farewell.listening = asyncio.create_task(_say_after(stopping, farewell))
+            farewell.say_when(stopping)
     return farewell
-
-
-async def _say_after(stopping: Any, farewell: _Farewell) -> None:
-    await stopping
-    farewell.say()
 
 
 def _call(hang_up: Callable[[], None]) -> None:
@@ -112,18 +142,35 @@ def _listen() -> None:
 
 
 def _heard(number: int, frame: FrameType | None) -> None:
+    here: asyncio.AbstractEventLoop | None
+    try:
+        here = asyncio.get_running_loop()
+    except RuntimeError:
+        here = None
+    for loop, farewell in list(_farewells.items()):
+        if loop is not here and loop.is_running():
+            loop.call_soon_threadsafe(farewell.say)
+    waiting = None if here is None else _farewells.get(here)
+    if here is None or waiting is None or number in waiting.pending:
+        # Nobody to wait for, or asked once more.
+        if waiting is not None:
+            waiting.pending.discard(number)
+        _pass_on(number, frame)
+    else:
+        waiting.pending.add(number)
+        here.call_soon_threadsafe(waiting.say, partial(_pass_on_from, waiting, number, frame))
+
+
+def _pass_on_from(farewell: _Farewell, number: int, frame: FrameType | None) -> None:
+    if number in farewell.pending:
+        farewell.pending.discard(number)
+        _pass_on(number, frame)
+
+
+def _pass_on(number: int, frame: FrameType | None) -> None:
     before = _before[number]
-    running = [loop for loop in list(_farewells) if loop.is_running()]
-    for loop in running:
-        loop.call_soon_threadsafe(_farewells[loop].say)
     if callable(before):
         before(number, frame)
-        return
-    # Nobody handles it: it ends the process, once the goodbye is on its way; the next one at once.
-    signal.signal(number, signal.SIG_DFL)
-    if running:
-        running[0].call_soon_threadsafe(
-            running[0].call_later, LAST_SECONDS, os.kill, os.getpid(), number
-        )
-    else:
+    else:  # nobody handles it: it ends the process
+        signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)

@@ -8,7 +8,6 @@ wraps ``send``, nothing happens here: what ASGI itself can say is said all the s
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable, MutableMapping
 from functools import partial
 from typing import Any, cast
@@ -26,11 +25,7 @@ async def close(send: Send, code: int, reason: str) -> None:
     object is told.
     """
     if isinstance(send, partial) and send.args and hasattr(send.args[0], "sendCloseFrame"):
-        protocol = send.args[0]
-        protocol.sendCloseFrame(code=code, reasonUtf8=reason.encode())
-        with contextlib.suppress(AttributeError):  # TLS writes by itself
-            # When Twisted stops it does not write what is left.
-            protocol.transport.doWrite()
+        send.args[0].sendCloseFrame(code=code, reasonUtf8=reason.encode())
     else:
         await send({"type": "websocket.close", "code": code, "reason": reason})
 

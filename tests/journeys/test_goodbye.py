@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-from collections.abc import Iterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
@@ -67,13 +68,35 @@ async def end_of(client: ClientConnection) -> tuple[int, str]:
         return closed.rcvd.code, closed.rcvd.reason
 
 
+@asynccontextmanager
+async def waiting(
+    server: Server, path: str, *, until: bytes = b""
+) -> AsyncIterator[asyncio.StreamReader]:
+    """Ask, and give the rest of the answer, from behind ``until``."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    if until:
+        await reader.readuntil(until)
+    yield reader
+    writer.close()
+    await writer.wait_closed()
+
+
 async def test_everybody_is_told_and_the_process_ends(server: Server) -> None:
     async with AsyncExitStack() as stack:
         clients = [await following(server) for _ in range(CLIENTS)]
         for client in clients:
             stack.push_async_callback(client.close)
+        page = await asyncio.to_thread(server.ask, "/live/changes/?collection=pages")
+        query = urlencode({"collection": "pages", "cursor": page["cursor"], "wait": 60})
+        stream = "/live/events/?collection=pages"
+        answers = [
+            await stack.enter_async_context(waiting(server, stream, until=b'"event":"init"')),
+            await stack.enter_async_context(waiting(server, f"/live/changes/?{query}")),
+        ]
         server.terminate()
         async with asyncio.timeout(END_SECONDS):
             told = await asyncio.gather(*map(end_of, clients))
+            await asyncio.gather(*(answer.read() for answer in answers))
             await asyncio.to_thread(server.process.wait)
     assert set(told) == {(1012, "SERVICE_RESTART")}
