@@ -7,6 +7,8 @@ INSTALLED := $(VENV)/.installed
 TYPESCRIPT := tests/js/node_modules/.installed
 CLIENT := wagtail_live/static/wagtail_live/wagtail-live.js
 CLIENT_BYTES := 4096
+EVENTS := wagtail_live/static/wagtail_live/wagtail-live-events.js
+EVENTS_BYTES := 5120
 CODE := wagtail_live tests example_project
 
 MAKEFLAGS += --no-print-directory
@@ -87,6 +89,7 @@ $(TYPESCRIPT): tests/js/package.json
 
 budget:
 	@size=$$(gzip -9 -c $(CLIENT) | wc -c); echo "Client: $$size of $(CLIENT_BYTES) bytes, gzipped"; test $$size -le $(CLIENT_BYTES)
+	@size=$$(gzip -9 -c $(EVENTS) | wc -c); echo "Event stream: $$size of $(EVENTS_BYTES) bytes, gzipped"; test $$size -le $(EVENTS_BYTES)
 
 docs: $(INSTALLED)
 	@echo "Documentation"

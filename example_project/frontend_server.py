@@ -63,7 +63,8 @@ class FrontendHandler(SimpleHTTPRequestHandler):
         self.send_header(
             "Content-Security-Policy",
             "default-src 'none'; script-src 'self'; style-src 'self'; base-uri 'none'; "
-            f"img-src 'self' http://{cms}; connect-src 'self' ws://{cms}; form-action 'none'",
+            f"img-src 'self' http://{cms}; connect-src 'self' ws://{cms} http://{cms}; "
+            "form-action 'none'",
         )
         super().end_headers()
 

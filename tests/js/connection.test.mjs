@@ -90,7 +90,7 @@ test("a connection that lasts makes the next wait short again, a flapping one do
 test("going online or becoming visible ends the wait", () => {
   const { window, sockets } = world();
   sockets[0].drop();
-  window.show("hidden");
+  window.show(true);
   assert.equal(sockets.length, 1);
   window.show();
   assert.equal(sockets.length, 2);
@@ -152,6 +152,35 @@ for (const code of [1009, 4429]) {
   });
 }
 
+test("a connection that was open comes back within the time that the server says, then as always", () => {
+  for (const code of [1006, 1012]) {
+    const draws = [0.5, 1, 1, 1];
+    const it = following([], { random: () => draws.shift() });
+    it.socket.say({ type: "subscription", event: "resume", uid: it.uid, reconnect_seconds: 20 });
+    it.socket.drop(code);
+    const waits = [];
+    for (let i = 0; i < 3; i++) {
+      waits.push(it.clock.next);
+      it.clock.pass(it.clock.next);
+      it.socket.drop();
+    }
+    assert.deepEqual(waits, [10, 1, 2]);
+  }
+});
+
+test("one that comes back and is lost again and again waits longer and longer all the same", () => {
+  const it = following([]);
+  const waits = [];
+  for (let i = 0; i < 6; i++) {
+    it.socket.say({ type: "subscription", event: "resume", uid: it.uid, reconnect_seconds: 3 });
+    it.socket.drop();
+    waits.push(it.clock.next);
+    it.clock.pass(it.clock.next);
+    it.accept();
+  }
+  assert.deepEqual(waits, [3, 3, 3, 4, 8, 16]);
+});
+
 for (const code of [1000, 1001, 1006, 1012, 4408, 4413]) {
   test(`${code} reconnects`, () => {
     const { socket, accept, clock, sockets } = world();
@@ -192,15 +221,17 @@ test("the watch follows the server's heartbeat", () => {
 
 test("the watch begins anew when the connection opens", () => {
   const { accept, clock, live } = world();
-  clock.pass(70);
+  clock.pass(9);
   accept();
   clock.pass(74);
   assert.equal(live.status, "connected");
 });
 
-test("an attempt that is never answered is given up too", () => {
+test("an attempt that is not answered in 10 seconds is given up too", () => {
   const { clock, sockets } = world();
-  clock.pass(75.5);
+  clock.pass(9.9);
+  assert.equal(sockets.length, 1);
+  clock.pass(0.7);
   assert.equal(sockets.length, 2);
   assert.ok(sockets[0].isClosed);
 });

@@ -34,7 +34,7 @@ export class FakeClock {
 }
 
 export class FakeWindow extends EventTarget {
-  document = Object.assign(new EventTarget(), { visibilityState: "visible" });
+  document = Object.assign(new EventTarget(), { hidden: false });
   navigator = { onLine: true };
   location = { href: "https://www.example.com/news/" };
   reported = [];
@@ -44,14 +44,14 @@ export class FakeWindow extends EventTarget {
     this.dispatchEvent(Object.assign(new Event(type), properties));
   }
 
-  show(visibilityState = "visible") {
-    this.document.visibilityState = visibilityState;
+  show(hidden = false) {
+    this.document.hidden = hidden;
     this.document.dispatchEvent(new Event("visibilitychange"));
   }
 }
 
 /** What the client sees of one connection, and the server's hand on it. */
-class FakeSocket {
+export class FakeSocket {
   sent = [];
   isOpen = false;
   isClosed = false;
@@ -94,7 +94,7 @@ class FakeSocket {
   }
 }
 
-/** A client in a fake world. `random` is 1: every wait is as long as it can be. */
+/** A client in a fake world, without fallback. `random` is 1: every wait is as long as it can be. */
 export function world(options = {}) {
   const sockets = [];
   class WebSocket extends FakeSocket {
@@ -111,6 +111,7 @@ export function world(options = {}) {
     WebSocket,
     clock,
     random: () => 1,
+    eventsUrl: null,
     ...options,
     window,
   });

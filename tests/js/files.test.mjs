@@ -9,23 +9,34 @@ const shipped = (name) =>
   readFileSync(new URL(`../../wagtail_live/static/wagtail_live/${name}`, import.meta.url), "utf8");
 const core = shipped("wagtail-live.js");
 const dom = shipped("wagtail-live-dom.js");
+const events = shipped("wagtail-live-events.js");
 
-test("the core is at most 4 KB, gzipped, comments included", () => {
-  const size = gzipSync(core, { level: 9 }).length;
-  assert.ok(size <= 4096, `${size} bytes`);
+for (const [name, text, limit] of [
+  ["core", core, 4096],
+  ["event stream", events, 5120],
+]) {
+  test(`the ${name} is at most ${limit} bytes, gzipped, comments included`, () => {
+    const size = gzipSync(text, { level: 9 }).length;
+    assert.ok(size <= limit, `${size} bytes`);
+  });
+}
+
+test("the core imports nothing but the event stream and the binder, and these only on demand", () => {
+  assert.deepEqual(core.match(/\bimport\b[^.].*/g), [
+    'import("./wagtail-live-events.js")',
+    'import("./wagtail-live-dom.js")',
+  ]);
 });
 
-test("the core imports nothing but the binder, and that only on demand", () => {
-  assert.deepEqual(core.match(/\bimport\b[^.].*/g), ['import("./wagtail-live-dom.js")']);
-});
-
-test("the binder imports nothing: a second core under another name would be a second connection", () => {
-  assert.equal(/^\s*import\b|\bimport\s*\(/m.test(dom), false);
+test("these import nothing: a second core under another name would be a second connection", () => {
+  for (const text of [dom, events]) {
+    assert.equal(/^\s*import\b|\bimport\s*\(/m.test(text), false);
+  }
 });
 
 test("nothing makes code out of text, and the core makes no HTML", () => {
-  for (const text of [core, dom]) {
+  for (const text of [core, dom, events]) {
     assert.equal(/\beval\b|new Function|document\.write|insertAdjacentHTML/.test(text), false);
   }
-  assert.equal(/innerHTML|outerHTML|trustedTypes/.test(core), false);
+  assert.equal(/innerHTML|outerHTML|trustedTypes/.test(core + events), false);
 });

@@ -92,6 +92,58 @@ test("subscribes again after a reconnect, each from its last cursor", () => {
   );
 });
 
+const cursorAfterALoss = (it) => {
+  it.socket.drop();
+  it.clock.pass(it.clock.next);
+  return it.accept()[0].cursor;
+};
+
+test("a change of several frames counts only when its last has come", () => {
+  const it = following([row(1), row(2)]);
+  it.socket.say({ type: "subscription", event: "delete", data: [1], uid: it.uid });
+  assert.equal(cursorAfterALoss(it), "c0");
+  it.socket.say({ type: "subscription", event: "resume", uid: it.uid });
+  it.socket.say({ type: "subscription", event: "delete", data: [1], uid: it.uid });
+  it.socket.say({ type: "subscription", event: "create", data: [row(3)], uid: it.uid });
+  assert.equal(cursorAfterALoss(it), "c0", "a second loss, in the middle of what was missed");
+  it.change("update", [row(2, "B")], "c5");
+  assert.equal(cursorAfterALoss(it), "c5");
+  assert.deepEqual(it.messages, [
+    { event: "delete", data: [1] },
+    { event: "create", data: [row(3)] },
+    { event: "update", data: [row(2, "B")] },
+  ]);
+});
+
+test("a resume that has nothing to tell leaves its cursor, or the one there was", () => {
+  const it = following([row(1)]);
+  it.socket.say({ type: "subscription", event: "resume", uid: it.uid });
+  assert.equal(cursorAfterALoss(it), "c0");
+  it.change("resume", undefined, "c2");
+  assert.equal(cursorAfterALoss(it), "c2");
+});
+
+test("a change that could not be read does not count", () => {
+  const it = following([row(1)]);
+  it.change("update", null, "c1");
+  it.change("create", [null], "c2");
+  assert.equal(cursorAfterALoss(it), "c0");
+});
+
+test("what was given up for a fresh base leaves no cursor behind", () => {
+  const it = following([row(1)]);
+  it.live.on("error", () => {});
+  const stream = it.live.subscribe("images");
+  const [{ uid }] = it.socket.take().filter(({ collection }) => collection === "images");
+  const rows = Array.from({ length: 10_001 }, (_, i) => row(i));
+  it.socket.say({ type: "subscription", event: "init", data: [], uid, cursor: "i0" });
+  it.socket.say({ type: "subscription", event: "create", data: rows, uid, cursor: "i1" });
+  it.clock.pass(1);
+  const asked = it.socket.take().find(({ type, collection }) => type === "subscribe" && collection);
+  assert.equal(asked.cursor, undefined);
+  stream.unsubscribe();
+});
+
 test("a resume hands on what was missed, and not what was seen", () => {
   const it = following([row(1), row(2)]);
   it.change("update", [row(1, "B")]);

@@ -9,7 +9,9 @@ import {
   type Status,
   type Stream,
   type Subscription,
+  type Transport,
 } from "../../wagtail_live/static/wagtail_live/wagtail-live.js";
+import { eventStream } from "../../wagtail_live/static/wagtail_live/wagtail-live-events.js";
 
 interface Article {
   id: number;
@@ -28,6 +30,16 @@ const live: Live = connect("wss://cms.example.com/websocket", {
   clock: globalThis,
 });
 connect(new URL("wss://cms.example.com/"));
+connect("/websocket", { transport: eventStream, eventsUrl: "/cms/live/events/" });
+connect("/websocket", { eventsUrl: null });
+const own: Transport = (url, { clock, backoff }, { opened, received, lost, followed }) => {
+  clock.setTimeout(opened, backoff.max);
+  for (const { request, uid, cursor } of followed.values()) received(JSON.stringify({ ...request, uid, cursor }));
+  lost(1012);
+  lost("CONNECTION_FAILED", url);
+  return { send: (text: string) => void text, close() {} };
+};
+connect("/websocket", { transport: own });
 
 is<Equal<typeof live.status, Status>>();
 const off: () => void = live.on("status", (status) => is<Equal<typeof status, Status>>());

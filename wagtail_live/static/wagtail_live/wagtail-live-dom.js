@@ -270,3 +270,7 @@ export function bind(connect, { url, root, ...options }) {
     },
   };
 }
+
+/** Follows what the markup of the page names; `data` are the attributes of the script tag. */
+export const bindPage = (connect, { url, eventsUrl }) =>
+  bind(connect, { url, eventsUrl, root: document });

@@ -52,7 +52,9 @@ export interface Stream<M> extends Subscription {
 }
 
 export interface LiveError extends Error {
-  /** A code of the server, a close code, "MALFORMED_FRAME" or "CONNECTION_FAILED". */
+  /**
+   * A code of the server, a close code, "MALFORMED_FRAME", "CONNECTION_FAILED" or "STREAM_BUFFERED".
+   */
   code: string | number;
   /** The subscription it is about, if it is about one. */
   subscription?: Subscription;
@@ -103,13 +105,26 @@ export interface Clock {
 export interface TransportEvents {
   opened(): void;
   received(text: string): void;
-  lost(code?: number): void;
+  /** With a close code, or with a code and a message for the `error` listeners. */
+  lost(code?: number | string, message?: string): void;
+  /** What is followed now, by uid; for transports that say it in one piece. */
+  readonly followed: ReadonlyMap<
+    string,
+    { readonly request: object; readonly uid: string; readonly cursor?: string }
+  >;
 }
 
 /** Opens one link. After its `close()` it must tell nothing more. */
 export type Transport = (
   url: string,
-  options: Required<ConnectOptions>,
+  options: ConnectOptions & {
+    readonly window: any;
+    readonly clock: Clock;
+    readonly random: () => number;
+    readonly WebSocket: ConnectOptions["WebSocket"];
+    readonly heartbeatSeconds: number;
+    readonly backoff: { min: number; max: number };
+  },
   events: TransportEvents,
 ) => { send(text: string): void; close(): void };
 
@@ -119,6 +134,12 @@ export interface ConnectOptions {
   /** The server's heartbeat, 30: a link silent for two and a half of them is given up. */
   heartbeatSeconds?: number;
   WebSocket?: new (url: string) => any;
+  /**
+   * Where the event stream is, relative to the WebSocket: "live/events/". The client turns to it when
+   * WebSockets do not get through. With `null` it never does.
+   */
+  eventsUrl?: string | null | undefined;
+  /** Something else in the place of both. */
   transport?: Transport;
   clock?: Clock;
   random?: () => number;

@@ -1,9 +1,8 @@
-// Follows the content of a Wagtail site. Manual: docs/reference/client.md
+// Manual: docs/reference/client.md
 
-const LIMIT = 10_000; // ids remembered, and changes kept for a slow iterator
+const LIMIT = 10_000; // ids remembered, and unread changes
 const CHANGES = ["delete", "create", "update"];
 
-/** A transport. After `close()` it tells nothing more. */
 function webSocket(url, { WebSocket }, { opened, received, lost }) {
   const socket = new WebSocket(url);
   socket.onopen = opened;
@@ -12,22 +11,37 @@ function webSocket(url, { WebSocket }, { opened, received, lost }) {
   return {
     send: (text) => socket.send(text),
     close() {
-      // On a dead network `onclose` comes minutes late.
+      // Its own may come late.
       socket.onopen = socket.onmessage = socket.onclose = null;
       socket.close();
     },
   };
 }
 
+function eventStream(url, options, events) {
+  let link, isClosed;
+  import("./wagtail-live-events.js")
+    .then((module) => isClosed || (link = module.eventStream(url, options, events)))
+    .catch(({ message }) => isClosed || events.lost("CONNECTION_FAILED", message));
+  return {
+    send: (text) => link.send(text),
+    close() {
+      isClosed = true;
+      link?.close();
+    },
+  };
+}
+
 /** Keeps a link open. Knows nothing of subscriptions. */
 function keepOpen(url, options, delay, on) {
-  const { window, clock, transport, heartbeatSeconds, backoff } = options;
+  const { window, clock, transport, eventsUrl, heartbeatSeconds, backoff } = options;
   const { document, navigator } = window;
   const listening = new AbortController();
-  let link, isOpen, timer, stable, patient;
+  let link, isOpen, isHeard, isStream, timer, stable, patient;
   let attempts = 0;
+  let misses = 0; // links in a row that brought nothing
 
-  // With a link: the watch over it. Without: the next attempt.
+  // The watch over a link, or the next attempt.
   function after(seconds, action) {
     clock.clearTimeout(timer);
     timer = clock.setTimeout(action, seconds * 1000);
@@ -37,24 +51,31 @@ function keepOpen(url, options, delay, on) {
   const start = () => (offline() ? after(backoff.max, open) : open());
 
   function open() {
-    watch();
+    after(10, lost);
+    // After two misses they take turns.
+    isStream = misses && !(misses % 2) && eventsUrl !== null;
     try {
-      link = transport(url, options, { opened, received, lost });
-    } catch (error) {
-      on.error("CONNECTION_FAILED", error.message);
-      lost();
+      const connect = transport ?? (isStream ? eventStream : webSocket);
+      link = connect(url, options, { opened, received, lost, followed: on.followed });
+    } catch ({ message }) {
+      lost("CONNECTION_FAILED", message);
     }
   }
 
   function opened() {
     watch();
     isOpen = true;
-    stable = clock.setTimeout(() => (attempts = 0), 10_000);
+    stable = clock.setTimeout(() => {
+      attempts = 0;
+      misses &&= 1;
+    }, 10_000);
     on.opened();
   }
 
   function received(text) {
     watch();
+    isHeard = true;
+    if (!isStream) misses = 0;
     on.received(text);
   }
 
@@ -62,15 +83,17 @@ function keepOpen(url, options, delay, on) {
     clock.clearTimeout(timer);
     clock.clearTimeout(stable);
     link?.close();
-    link = isOpen = undefined;
+    link = isOpen = isHeard = undefined;
   }
 
-  function lost(code) {
+  function lost(code, message) {
+    const wait = delay(attempts++, isHeard);
+    if (!isHeard) misses++;
     drop();
     if (code === 4401 || code === 4403) return on.refused(code);
+    if (message) on.error(code, message);
     patient = code === 1009 || code === 4429; // we sent too much
-    const seconds = Math.max(delay(attempts++), patient ? backoff.max / 2 : 0);
-    after(offline() ? backoff.max : seconds, open);
+    after(offline() ? backoff.max : Math.max(wait, (patient * backoff.max) / 2), open);
     on.lost();
   }
 
@@ -79,6 +102,7 @@ function keepOpen(url, options, delay, on) {
   }
 
   function wake() {
+    misses &&= 1;
     if (link) {
       send({ type: "ping" });
       after(5, lost);
@@ -89,8 +113,8 @@ function keepOpen(url, options, delay, on) {
     target?.addEventListener?.(type, action, { signal: listening.signal });
   }
   listen(window, "online", wake);
-  listen(document, "visibilitychange", () => document.visibilityState === "visible" && wake());
-  // An open socket bars the page from the back/forward cache.
+  listen(document, "visibilitychange", () => document.hidden || wake());
+  // A link bars the back/forward cache.
   listen(window, "pagehide", ({ persisted }) => persisted && (drop(), on.lost()));
   listen(window, "pageshow", ({ persisted }) => persisted && !link && start());
   start();
@@ -109,7 +133,7 @@ function fingerprint(row) {
   return a + "," + b;
 }
 
-/** What is new to one who knows `marks`: id -> fingerprint, "" once deleted. */
+/** What is new. `marks`: id -> fingerprint, "" once deleted. */
 function news(marks, event, items) {
   const messages = [];
   for (const item of items) {
@@ -127,7 +151,7 @@ function news(marks, event, items) {
   return messages;
 }
 
-/** Unread messages, folded: one init, then of each id at most a delete and a row. */
+/** Unread messages, folded by id. */
 class Mailbox {
   delete = new Map();
   create = new Map();
@@ -135,7 +159,6 @@ class Mailbox {
 
   put(message) {
     const { event, data } = message;
-    const { create, update } = this;
     if (event === "init") {
       while (this.take());
       this.init = message;
@@ -143,12 +166,12 @@ class Mailbox {
     }
     for (const item of data) {
       const id = item.id ?? item;
-      const kind = event === "update" && create.has(id) ? "create" : event;
-      create.delete(id);
-      update.delete(id);
+      const kind = event === "update" && this.create.has(id) ? "create" : event;
+      this.create.delete(id);
+      this.update.delete(id);
       this[kind].set(id, item);
     }
-    return this.delete.size + create.size + update.size <= LIMIT;
+    return this.delete.size + this.create.size + this.update.size <= LIMIT;
   }
 
   take() {
@@ -169,7 +192,6 @@ export function connect(url, options) {
     WebSocket: window.WebSocket,
     clock: window,
     random: Math.random,
-    transport: webSocket,
     heartbeatSeconds: 30,
     ...options,
     window,
@@ -177,20 +199,20 @@ export function connect(url, options) {
   };
   const { clock, random, backoff } = options;
   const report = window.reportError ?? console.error;
-  const address = new URL(url, window.location?.href);
-  address.protocol = address.protocol.replace("http", "ws");
+  url = new URL(url, window.location?.href).href.replace(/^http/, "ws");
 
   const listeners = { status: new Set(), error: new Set() };
   const followed = new Map(); // uid -> entry
   let status = "connecting";
   let uids = 0;
+  let spread = 0; // seconds over which clients shall return
 
-  // Full jitter: clients do not return in one wave.
-  const delay = (attempts) => random() * Math.min(backoff.max, backoff.min * 2 ** attempts);
+  const delay = (attempts, isReturn) =>
+    random() * Math.max(isReturn ? spread : 0, Math.min(backoff.max, backoff.min * 2 ** attempts));
 
-  function call(listener, value) {
+  async function call(listener, value) {
     try {
-      listener(value)?.catch?.(report);
+      await listener(value);
     } catch (error) {
       report(error);
     }
@@ -201,9 +223,7 @@ export function connect(url, options) {
   }
 
   function become(next) {
-    if (status === next) return;
-    status = next;
-    emit("status", status);
+    if (status !== next) emit("status", (status = next));
   }
 
   function fail(code, message, subscription) {
@@ -219,7 +239,7 @@ export function connect(url, options) {
     connection.send({ ...request, uid, cursor });
   }
 
-  /** Asks later; drops what still comes for the old uid. */
+  /** Asks later, and drops what the old uid still brings. */
   function restart(entry) {
     end(entry);
     follow(entry);
@@ -248,8 +268,7 @@ export function connect(url, options) {
     if (!followed.has(entry.uid)) return;
     if (entry.handler) return call(entry.handler, message);
     if (!entry.mailbox.put(message)) {
-      // Too many to tell one by one: ask for a new base.
-      while (entry.mailbox.take());
+        while (entry.mailbox.take());
       connection.send({ type: "unsubscribe", uid: entry.uid });
       entry.cursor = undefined;
       restart(entry);
@@ -258,11 +277,11 @@ export function connect(url, options) {
   }
 
   function refuse(entry, type, { code, message }) {
-    if (!entry || !/^subscri/.test(type)) return fail(code, message);
+    if (!entry || !/^sub/.test(type)) return fail(code, message);
     const final = type === "subscribe" && /^(FORBIDDEN|INVALID)/.test(code);
-    // What could be read and no longer can is a delete.
+    // What cannot be read is deleted.
     const data = [...entry.marks.keys()].filter((id) => entry.marks.get(id));
-    if (final && code === "FORBIDDEN" && data.length && !entry.request.event) {
+    if (code === "FORBIDDEN" && data.length && !entry.request.event) {
       deliver(entry, { event: "delete", data });
     }
     const error = fail(code, message, entry.subscription);
@@ -274,13 +293,13 @@ export function connect(url, options) {
 
   function receive(frame) {
     const { type, event, uid, data, meta, reset, cursor } = frame;
+    spread = frame.reconnect_seconds ?? spread;
     const entry = followed.get(uid);
     if (!type) throw new Error("no type");
     if (type === "ping") connection.send({ type: "pong" });
     if (frame.status === "error") return refuse(entry, type, frame.error);
     if (type !== "subscription" || !entry) return;
 
-    entry.cursor = cursor;
     if (event === "init") {
       const message = { event, data: data ?? [] };
       if (meta) message.meta = meta;
@@ -291,13 +310,15 @@ export function connect(url, options) {
       deliver(entry, message);
     } else if (CHANGES.includes(event)) {
       entry.attempts = 0;
-      // Creates alone, or deletes alone, do not tell what lies between two.
+      // Between creates lie deletes untold.
       const marks = /create|delete/.test(entry.request.event) ? new Map() : entry.marks;
       for (const message of news(marks, event, data)) deliver(entry, message);
     }
+    // Never before it is told.
+    if (followed.has(uid)) entry.cursor = cursor ?? entry.cursor;
   }
 
-  const connection = keepOpen(address.href, options, delay, {
+  const connection = keepOpen(url, options, delay, {
     opened() {
       followed.forEach(ask);
       become("connected");
@@ -305,12 +326,13 @@ export function connect(url, options) {
     received(text) {
       try {
         receive(JSON.parse(text));
-      } catch (error) {
-        fail("MALFORMED_FRAME", error.message);
+      } catch ({ message }) {
+        fail("MALFORMED_FRAME", message);
       }
     },
     lost: () => become("reconnecting"),
     refused: (code) => close(fail(code, "refused by the server")),
+    followed,
     error: fail,
   });
 
@@ -331,7 +353,7 @@ export function connect(url, options) {
     if (typeof handler !== "function") [handler, choices] = [undefined, handler];
     const [collection, key] = path.split("/");
     const item = /^\d+$/.test(key) ? Number(key) : key;
-    // The caller may change its query.
+    // Callers may change it.
     const asked = { type: "subscribe", collection, item, query: query ?? undefined, ...choices };
     const request = JSON.parse(JSON.stringify(asked));
     const subscription = {
@@ -369,11 +391,11 @@ export function connect(url, options) {
   };
 }
 
-// <script type="module" src=".../wagtail-live.js" data-url="/websocket"> binds markup.
+// A script tag with data-url binds markup.
 for (const { src, dataset } of globalThis.document?.scripts ?? []) {
   if (src !== import.meta.url || !dataset.url) continue;
   import("./wagtail-live-dom.js")
-    .then(({ bind }) => bind(connect, { url: dataset.url, root: document }))
+    .then(({ bindPage }) => bindPage(connect, dataset))
     .catch(console.error);
   break;
 }
