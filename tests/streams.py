@@ -46,17 +46,22 @@ class Stream:
         self.headers: dict[str, str] = {}
         self.raw = b""
         self.complete = False
+        self.more_body = False
         self.reads = asyncio.Event()
         self.reads.set()
         self._read = 0
         self._to_server: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-        self._arrived = asyncio.Condition()
+        self._arrived = asyncio.Event()
 
-    async def __aenter__(self) -> Self:
-        self._to_server.put_nowait({"type": "http.request", "body": self.body})
+    def start(self) -> None:
+        request = {"type": "http.request", "body": self.body, "more_body": self.more_body}
+        self._to_server.put_nowait(request)
         self.application = asyncio.create_task(
             live_events(self.scope, self._to_server.get, self._take)
         )
+
+    async def __aenter__(self) -> Self:
+        self.start()
         await self._until(lambda: self.status != 0)
         return self
 
@@ -107,8 +112,10 @@ class Stream:
         await self._until(lambda: self.complete)
 
     async def _until(self, condition: Any) -> None:
-        async with asyncio.timeout(10), self._arrived:
-            await self._arrived.wait_for(condition)
+        async with asyncio.timeout(10):
+            while not condition():
+                self._arrived.clear()
+                await self._arrived.wait()
 
     async def _take(self, message: Any) -> None:
         await self.reads.wait()
@@ -118,5 +125,4 @@ class Stream:
         else:
             self.raw += message.get("body", b"")
             self.complete = not message.get("more_body", False)
-        async with self._arrived:
-            self._arrived.notify_all()
+        self._arrived.set()

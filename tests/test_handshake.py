@@ -9,7 +9,7 @@ from django.core.handlers.asgi import ASGIRequest
 from django.test import Client, override_settings
 from wagtail.models import PageViewRestriction
 
-from wagtail_live.handshake import http_request, identify
+from wagtail_live.handshake import cross_origin_headers, http_request, identify
 
 OWN = b"http://testserver"
 
@@ -148,6 +148,57 @@ def test_a_client_without_origin_is_welcome_but_its_cookies_do_not_count() -> No
     request = http_request(scope((b"cookie", b"sessionid=abc")))
     assert request is not None
     assert request.COOKIES == {}
+
+
+@pytest.mark.parametrize(
+    ("said", "counts"),
+    [
+        (b"same-origin", True),
+        (b"same-site", False),
+        (b"cross-site", False),
+        (b"none", False),
+        (b"", False),
+        (b"same-origin, cross-site", False),
+    ],
+)
+def test_without_origin_the_browser_must_say_that_the_page_is_ours(
+    said: bytes, counts: bool
+) -> None:
+    request = http_request(scope((b"sec-fetch-site", said), (b"cookie", b"sessionid=abc")))
+    assert request is not None
+    assert bool(request.COOKIES) == counts
+
+
+def test_what_the_browser_says_of_its_page_does_not_make_up_for_a_foreign_origin() -> None:
+    same = (b"sec-fetch-site", b"same-origin")
+    assert http_request(scope(same, (b"origin", b"http://evil.example"))) is None
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_the_rule_is_the_same_for_a_plain_request(scheme: str) -> None:
+    plain = {**scope((b"origin", f"{scheme}://testserver".encode())), "type": "http"}
+    request = http_request({**plain, "method": "POST", "scheme": scheme})
+    assert request is not None
+    assert (request.method, request.scheme) == ("POST", scheme)
+    assert http_request({**plain, "method": "POST", "scheme": "ftp"}) is None
+
+
+def test_an_address_that_is_no_text_is_refused() -> None:
+    assert http_request({**scope(), "query_string": b"\xff"}) is None
+
+
+@override_settings(WAGTAIL_LIVE_ALLOWED_ORIGINS=["http://localhost:3000"])
+def test_an_allowed_page_is_told_that_it_may_read() -> None:
+    request = asked(b"http://localhost:3000")
+    assert request is not None
+    assert cross_origin_headers(request) == {
+        "Vary": "Origin",
+        "Access-Control-Allow-Origin": "http://localhost:3000",
+        "Access-Control-Allow-Credentials": "true",
+    }
+    request = http_request(scope())
+    assert request is not None
+    assert cross_origin_headers(request) == {"Vary": "Origin"}
 
 
 def test_the_cookies_of_a_browser_count() -> None:
