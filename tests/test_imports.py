@@ -92,11 +92,13 @@ ALLOWED = {
         "relay",
         "session",
     },
+    "openapi": {"exceptions", "protocol"},
     "changes": {
         "conf",
         "exceptions",
         "goodbye",
         "handshake",
+        "openapi",
         "outbox",
         "protocol",
         "relay",

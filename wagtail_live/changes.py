@@ -25,6 +25,7 @@ from wagtail_live.exceptions import (
     LiveError,
     ServiceUnavailable,
 )
+from wagtail_live.openapi import Described, operation
 from wagtail_live.outbox import Outbox
 from wagtail_live.relay import Relay, current
 from wagtail_live.session import Session
@@ -49,6 +50,7 @@ class Changes(APIView):
     authentication_classes = ()
     permission_classes = ()
     throttle_classes = ()
+    schema = Described(operation(longest_wait=WAIT_SECONDS))
 
     async def dispatch(  # type: ignore[override]  # APIView's own cannot wait
         self, request: HttpRequest, *args: Any, **kwargs: Any

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import IntEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -18,6 +18,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from wagtail_live.exceptions import InvalidPayload, LiveError, UnknownType
 
 Event = Literal["create", "update", "delete"]
+EVENTS: tuple[str, ...] = get_args(Event)
 #: A number is echoed as text.
 Uid = Annotated[str, Meta(max_length=200)] | Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 
