@@ -91,12 +91,15 @@ class _Page:
         self._frames: list[str] = []
         self._something = asyncio.Event()
         self._ended = False
+        self._relay = relay
         outbox = Outbox(self._keep, max_bytes=settings.max_buffer_bytes, overflow=self._end)
         self._session = Session(request, relay, outbox, lambda code: self._end(), answers=False)
 
     async def read(self, message: str, seconds: float) -> list[str]:
         """Return the frames that answer ``message``, waiting for the first change if need be."""
         try:
+            # Nothing more may come, so what is committed must be in: a socket would hear it later.
+            await self._relay.caught_up()
             self._session.receive(message)
             await self._something.wait()
             if seconds and not self._ended and not _has_news(self._frames):

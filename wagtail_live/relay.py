@@ -125,6 +125,7 @@ class Relay:
 
         Raises ``ServiceUnavailable`` after ``CATCH_UP_SECONDS``.
         """
+        await self._running()
         read: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(read)
         if self._listener is not None:
