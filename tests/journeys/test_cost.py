@@ -22,9 +22,10 @@ from django.urls import reverse
 from treebeard import mp_tree
 from wagtail import signals as wagtail_signals
 
-from example_project.newsroom.models import ArticlePage
+from example_project.newsroom.models import ArticlePage, Notice
 from tests import newsroom
 from tests.journeys.forms import article_form
+from tests.live import caught_up
 from tests.newsroom import Newsroom
 from wagtail_live import database, relay
 from wagtail_live.models import Entry
@@ -33,7 +34,7 @@ from wagtail_live.testing import LiveClient
 pytestmark = [pytest.mark.measured, pytest.mark.usefixtures("committed")]
 
 ARTICLES = {"type": "newsroom.ArticlePage", "fields": "title,lead,author(name)", "order": "title"}
-FEW, MANY = 10, 1000
+FEW, MANY, HERD = 10, 1000, 200
 HEARD_BY = (
     signals.pre_save,
     signals.post_save,
@@ -144,6 +145,46 @@ def unheard(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
             signal.sender_receivers_cache.clear()
 
     return disconnect
+
+
+async def come_back(cursors: list[str], pool: Pool) -> tuple[int, list[str]]:
+    """Resume with each cursor, all at once, in a fresh process; return queries and answers."""
+    await relay.current().close()
+    pool.queries.clear()
+    async with AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(LiveClient()) for _ in cursors]
+        for client, cursor in zip(clients, cursors, strict=True):
+            client.say(
+                {"type": "subscribe", "collection": "pages", "query": ARTICLES, "cursor": cursor}
+            )
+        answers = [await client.hear() for client in clients]
+    # Who somebody is, is asked for each.
+    askers = sum("wagtailcore_site" in sql for sql in pool.queries)
+    return len(pool.queries) - askers, [answer["event"] for answer in answers]
+
+
+async def test_a_herd_that_comes_back_to_a_fresh_process_costs_as_many_queries_as_a_few(
+    news: Newsroom, pool: Pool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They were last told at different times; what matters to them has changed twice since."""
+    cursors = []
+    async with LiveClient() as client:
+        for number in range(5):
+            cursors.append((await client.subscribe("pages", ARTICLES, uid=str(number)))["cursor"])
+            await sync(lambda number=number: Notice.objects.create(text=str(number)))
+            await caught_up()
+        await sync(lambda: newsroom.publish(news.tram, title="One"))
+        await sync(lambda: newsroom.publish(news.bells, title="Two"))
+        await caught_up()
+        told = await client.unheard()
+        assert {frame["event"] for frame in told} == {"update"}
+    costs = {}
+    for many in (FEW, HERD):
+        costs[many], events = await come_back([cursors[n % 5] for n in range(many)], pool)
+        assert set(events) == {"resume"}
+    with capsys.disabled():
+        print(f"\nqueries for a herd that comes back to a fresh process: {costs}")
+    assert costs[FEW] == costs[HERD]
 
 
 @pytest.fixture(autouse=True)
