@@ -108,6 +108,7 @@ ALLOWED = {
     "apps": {"checks", "signal_handlers"},
     "checks": {"conf", "exceptions", "policy"},
     "endpoints": set(),
+    "management.commands.live_new_epoch": {"log"},
     "management.commands.live_prune": {"conf", "log"},
     "routing": {"sse", "websocket"},
     "testing": {"websocket"},

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
 from random import Random
 from typing import Any
 
 import pytest
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.db import connection, connections, transaction
 
 from example_project.newsroom.models import Notice
@@ -18,6 +23,7 @@ from tests.servers import wait_until
 from wagtail_live import log
 from wagtail_live.events import Kind, Position
 from wagtail_live.exceptions import BadCursor
+from wagtail_live.source import Source
 
 pytestmark = [pytest.mark.databases, pytest.mark.usefixtures("committed")]
 
@@ -144,6 +150,104 @@ def test_a_writer_does_not_wait_for_whoever_holds_the_head() -> None:
     assert [one.object_id for one in log.read(start)] == ["not numbered yet"]
 
 
+@pytest.fixture
+def frozen() -> Iterator[subprocess.Popen[str]]:
+    """A process that holds the head in the middle of numbering, and stands still."""
+    log.head()  # there is one as soon as anything was ever numbered
+    name = str(connection.settings_dict["NAME"])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.frozen", name], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "stopping\n"
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@two_writers
+def test_a_process_that_freezes_while_it_numbers_holds_up_nobody_for_long(
+    frozen: subprocess.Popen[str],
+) -> None:
+    start = log.head().number
+    in_thread(lambda: append("of an editor"))  # waits for nobody
+    assert log.read(start) == []
+    relay = Source()
+    assert relay.number()  # nor does a relay: it sees that another is at it, and looks again
+    wait_until(lambda: not relay.number(), seconds=4 * log.LOCK_SECONDS)
+    numbered = log.read(start)
+    assert {one.object_id for one in numbered} == {"of an editor", "of the frozen"}
+    os.kill(frozen.pid, signal.SIGCONT)
+    said, _ = frozen.communicate(timeout=30)
+    assert said == "refused\ngoes on\n"
+    assert log.read(start) == numbered
+    assert log.head() == numbered[-1].position
+
+
+@two_writers
+def test_the_bound_of_the_lock_leaves_no_trace_in_the_connection() -> None:
+    name = {
+        "postgresql": "idle_in_transaction_session_timeout",
+        "mysql": "@@SESSION.idle_transaction_timeout",
+    }[connection.vendor]
+
+    def setting() -> Any:
+        with connection.cursor() as cursor:
+            cursor.execute(f"{'SHOW' if connection.vendor == 'postgresql' else 'SELECT'} {name}")
+            return cursor.fetchone()
+
+    before = setting()
+    append("x")
+    assert setting() == before
+
+
+@two_writers
+def test_many_processes_give_one_dense_order_and_nobody_waits_for_an_open_transaction() -> None:
+    """One transaction stays open all the time, and pairs of others commit in reverse order."""
+    start = log.head().number
+    long = Open(lambda: append("long"))
+    pairs = 20
+
+    def write(writer: int) -> None:
+        try:
+            random = Random(writer)
+            for number in range(EACH):
+                with transaction.atomic():
+                    append(f"{writer}-{number}")
+                    with suppress(ZeroDivisionError), transaction.atomic():
+                        append(f"{writer}-{number}-rolled-back")
+                        if random.random() < 0.5:
+                            raise ZeroDivisionError
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(8) as pool:
+        writers = [pool.submit(write, one) for one in range(8)]
+        for number in range(pairs):
+            first = Open(lambda number=number: append(f"inserted first {number}"))
+            second = Open(lambda number=number: append(f"inserted second {number}"))
+            second.commit()
+            first.commit()
+        for one in writers:
+            one.result(60)
+    while log.number():
+        pass
+    found = log.read(start, limit=10_000)
+    assert [one.position.number for one in found] == list(range(start + 1, start + len(found) + 1))
+    order = {one.object_id: one.position.number for one in found}
+    assert len(order) == len(found)
+    assert "long" not in order
+    assert {f"{writer}-{number}" for writer in range(8) for number in range(EACH)} <= set(order)
+    assert {f"inserted {which} {n}" for which in ("first", "second") for n in range(pairs)} <= set(
+        order
+    )
+    long.commit()
+    assert [one.object_id for one in log.read(found[-1].position.number)] == ["long"]
+
+
 def test_a_failed_numbering_does_not_break_the_writer(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -235,6 +339,70 @@ def test_pruning_waits_for_nobody_and_loses_no_unnumbered_entry() -> None:
         assert log.prune(older_than=timedelta(0)) == 0
     wait_until(lambda: log.number() == 0)
     assert [one.object_id for one in log.read(log.head().number - 1)] == ["x"]
+
+
+def test_pruning_goes_in_steps_and_each_leaves_a_whole_log(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(log, "PRUNE_LIMIT", 2)
+    start = log.head()
+    for number in range(5):
+        append(number)
+    positions = [one.position for one in log.read(start.number)]
+    floors = []
+    step = log._prune_step
+
+    def watched(*args: Any, **kwargs: Any) -> int:
+        deleted = step(*args, **kwargs)
+        floors.append(log.floor())
+        assert [one.position for one in log.since(log.floor())] == [
+            one for one in positions if one.number > log.floor().number
+        ]
+        return deleted
+
+    monkeypatch.setattr(log, "_prune_step", watched)
+    assert log.prune(older_than=timedelta(0)) == 5
+    assert floors == [positions[1], positions[3], positions[4], positions[4]]
+
+
+class TestNewEpoch:
+    def test_no_position_of_the_old_one_proves_itself(self) -> None:
+        start = log.head()
+        append("x")
+        append("y")
+        old = [start, *(one.position for one in log.read(start.number))]
+        assert log.new_epoch() == 2
+        for position in old:
+            with pytest.raises(BadCursor):
+                log.since(position)
+        assert log.head().number == old[-1].number
+        append("z")
+        assert [one.object_id for one in log.since(log.floor())] == ["z"]
+        for position in old:
+            with pytest.raises(BadCursor):
+                log.since(position)
+
+    def test_what_waits_for_a_position_is_kept(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(log, "number_and_ring", lambda **_: None)
+        append("waits")
+        assert log.new_epoch() == 0
+        assert log.number() == 1
+        assert [one.object_id for one in log.since(log.floor())] == ["waits"]
+
+    def test_the_command_asks_first(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        before = log.head()
+        monkeypatch.setattr("builtins.input", lambda question: "no")
+        with pytest.raises(CommandError):
+            call_command("live_new_epoch")
+        assert log.head() == before
+        monkeypatch.setattr("builtins.input", lambda question: "yes")
+        call_command("live_new_epoch")
+        call_command("live_new_epoch", "--noinput")
+        assert log.head() != before
+        said = "A new epoch begins. 0 entries of the old one are deleted."
+        assert capsys.readouterr().out.splitlines() == [said, said]
 
 
 def test_the_command_prunes_by_hours(capsys: pytest.CaptureFixture[str]) -> None:

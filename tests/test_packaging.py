@@ -126,6 +126,7 @@ def test_an_archive_holds_every_file_of_the_package_and_nothing_of_ours(
         "wagtail_live/static/wagtail_live/wagtail-live.d.ts",
         "wagtail_live/migrations/0001_initial.py",
         "wagtail_live/templatetags/wagtail_live.py",
+        "wagtail_live/management/commands/live_new_epoch.py",
         "wagtail_live/management/commands/live_prune.py",
     ],
 )

@@ -275,3 +275,17 @@ async def test_a_backup_restored_under_a_running_relay_gives_everybody_a_fresh_b
             "notices", "fields=text&limit=20", cursor=first["cursor"], uid="older"
         )
         assert again["event"] == "resume"
+
+
+async def test_a_new_epoch_gives_everybody_a_fresh_base_and_ends_every_cursor() -> None:
+    async with LiveClient() as client:
+        await sync(Story)
+        old = (await client.subscribe("notices", "fields=text"))["cursor"]
+        await sync(log.new_epoch)
+        renewed = await client.hear()
+        assert (renewed["event"], renewed["reset"]) == ("init", "renewed")
+        answer = await client.subscribe("notices", "fields=text", cursor=old, uid="old")
+        assert answer["reset"] in {"expired", "unknown"}
+        cursor = renewed["cursor"]
+        answer = await client.subscribe("notices", "fields=text", cursor=cursor, uid="new")
+        assert answer["event"] == "resume"

@@ -10,13 +10,14 @@ log's models.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, ClassVar
 from uuid import UUID, uuid4
 from weakref import WeakSet, WeakValueDictionary
 
-from django.db import connections, router, transaction
+from django.db import DatabaseError, InterfaceError, connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Case, F, Model, QuerySet, Subquery, Value, When
 from django.db.models.functions import JSONObject
@@ -34,6 +35,19 @@ logger = logging.getLogger("wagtail_live")
 READ_LIMIT = 500
 #: After this long an announced save has ended, whatever became of its process.
 UNSETTLED_SECONDS = 30
+#: So long may a client stand still while it holds the head's lock; then the database takes it away.
+LOCK_SECONDS = 5
+PRUNE_LIMIT = 1000
+#: How that is said: within the transaction; or before it, and how it is taken back.
+_BOUNDS = {
+    "postgresql": (f"SET LOCAL idle_in_transaction_session_timeout = '{LOCK_SECONDS}s'", "", ""),
+    "mariadb": (
+        "",
+        "SET @wagtail_live_idle = @@SESSION.idle_transaction_timeout, "
+        f"SESSION idle_transaction_timeout = {LOCK_SECONDS}",
+        "SET SESSION idle_transaction_timeout = @wagtail_live_idle",
+    ),
+}
 
 
 class Was(Subquery):
@@ -163,8 +177,7 @@ def number(*, wait: bool = True) -> int:
     tell: they or a relay will number what this writer appended.
     """
     using = database()
-    with transaction.atomic(using=using):
-        head = _lock_head(using, wait=wait)
+    with _locked_head(using, wait=wait) as head:
         if head is None:
             return 0
         rows = list(_unnumbered(using).order_by("pk").values_list("pk", "uuid")[:READ_LIMIT])
@@ -265,26 +278,58 @@ def prove(position: Position) -> None:
         raise BadCursor("unknown")
 
 
-def prune(*, older_than: timedelta | None = None) -> int:
-    """Delete entries older than the retention time and move the floor; return how many."""
-    using = database()
+def prune(*, older_than: timedelta | None = None, wait: bool = False) -> int:
+    """
+    Delete entries older than the retention time and move the floor; return how many.
+
+    In steps of ``PRUNE_LIMIT``, each a short transaction, so that nobody waits long for the head.
+    Without ``wait`` it leaves the rest to the next time when somebody else holds the head.
+    """
     if older_than is None:
         older_than = timedelta(hours=settings.retention_hours)
     limit = timezone.now() - older_than
-    with transaction.atomic(using=using):
-        if _lock_head(using, wait=False) is None:
-            return 0
-        newest = (
-            EntryRow.objects.using(using)
-            .filter(position__isnull=False, created_at__lt=limit)
-            .order_by("-position")
-            .first()
+    rows = EntryRow.objects.using(database()).filter(position__isnull=False, created_at__lt=limit)
+    newest = rows.order_by("-position").values_list("position", flat=True).first()
+    deleted = 0
+    while newest is not None and (step := _prune_step(int(newest), wait=wait)):
+        deleted += step
+    return deleted
+
+
+def new_epoch() -> int:
+    """
+    Begin the log anew: no cursor and no relay can go on from what was; return how many were pruned.
+
+    For operators, after a backup was restored. Entries that wait for a position are kept.
+    """
+    using = database()
+    deleted = 0
+    while step := _prune_step(head().number, wait=True):
+        deleted += step
+    with _locked_head(using, wait=True):
+        # Those who have come in between belong to the old epoch too.
+        deleted += EntryRow.objects.using(using).filter(position__isnull=False).delete()[0]
+        beginning = uuid4()
+        Head.objects.using(using).filter(pk=1).update(
+            uuid=beginning, floor=F("position"), floor_uuid=beginning
         )
-        if newest is None:
+    bell.ring()
+    return deleted
+
+
+def _prune_step(newest: int, *, wait: bool) -> int:
+    """Delete the oldest entries up to position ``newest``, not too many at once."""
+    using = database()
+    with _locked_head(using, wait=wait) as head:
+        if head is None:
             return 0
-        Head.objects.using(using).filter(pk=1).update(floor=newest.position, floor_uuid=newest.uuid)
-        rows = EntryRow.objects.using(using).filter(position__lte=newest.position)
-        return rows.delete()[0]
+        rows = EntryRow.objects.using(using).filter(position__lte=newest)
+        some = list(rows.order_by("position").values_list("position", "uuid")[:PRUNE_LIMIT])
+        if not some:
+            return 0
+        last, uuid = some[-1]
+        Head.objects.using(using).filter(pk=1).update(floor=last, floor_uuid=uuid)
+        return rows.filter(position__lte=last).delete()[0]
 
 
 def _entries(rows: QuerySet[EntryRow]) -> list[Entry]:
@@ -328,6 +373,37 @@ def _lock_head(using: str, *, wait: bool) -> Head | None:
         if locked is None and skip and heads.filter(pk=1).exists():
             return None
     return locked or _first_head(using)
+
+
+@contextmanager
+def _locked_head(using: str, *, wait: bool) -> Iterator[Head | None]:
+    """
+    Lock the head in a transaction; None when ``wait`` is False and somebody else has it.
+
+    A process that is stopped in the middle would hold up all numbering for as long: PostgreSQL and
+    MariaDB end the transaction of a client that stands still. The connection's own setting is not
+    changed by this, or as it was afterwards.
+    """
+    connection = connections[using]
+    dialect = "mariadb" if getattr(connection, "mysql_is_mariadb", False) else connection.vendor
+    within, before, after = _BOUNDS.get(dialect, ("", "", ""))
+    if connection.in_atomic_block:  # a transaction of somebody else's, and of their length
+        within = before = after = ""
+    _execute(connection, before)
+    try:
+        with transaction.atomic(using=using):
+            _execute(connection, within)
+            yield _lock_head(using, wait=wait)
+    finally:
+        # Gone with the connection, if that is gone.
+        with suppress(DatabaseError, InterfaceError):
+            _execute(connection, after)
+
+
+def _execute(connection: BaseDatabaseWrapper, statement: str) -> None:
+    if statement:
+        with connection.cursor() as cursor:
+            cursor.execute(statement)
 
 
 def _first_head(using: str) -> Head:

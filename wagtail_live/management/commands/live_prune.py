@@ -27,5 +27,5 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        deleted = log.prune(older_than=timedelta(hours=options["hours"]))
+        deleted = log.prune(older_than=timedelta(hours=options["hours"]), wait=True)
         self.stdout.write(f"{deleted} entries deleted, older than {options['hours']:g} hours.")
