@@ -183,7 +183,9 @@ async def test_a_ring_on_the_layer_carries_nothing(
     await layer.group_add(bell.GROUP, channel)
     bell.ring()
     async with asyncio.timeout(10):
-        assert await layer.receive(channel) == {"type": "ring"}
+        while (message := await layer.receive(channel)) == {"type": "probe"}:
+            pass
+    assert message == {"type": "ring"}
     await layer.group_discard(bell.GROUP, channel)
 
 
@@ -244,3 +246,55 @@ async def test_who_listens_hears_again_when_the_broker_is_back(
     async with bell.listening() as listener:
         assert await heard(listener, in_another_process(shared))
     assert joins == 3
+
+
+async def probed(wanted: str) -> str:
+    """Return what was wrong when a probe found ``wanted``."""
+    async with asyncio.timeout(20):
+        while True:
+            state, error = bell.probe()
+            if state == wanted:
+                return error
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.usefixtures("nothing_shared")
+def test_a_probe_finds_no_bell_where_nothing_is_shared() -> None:
+    assert bell.probe() == ("off", "")
+
+
+async def test_a_probe_comes_back_and_wakes_nobody(
+    shared: dict[str, Any], listener: bell.Listener
+) -> None:
+    heard_at = bell._heard.at
+    async with asyncio.timeout(20):
+        while bell._heard.at == heard_at:
+            await asyncio.sleep(0.01)
+    assert bell.probe() == ("ok", "")
+    assert not await listener.wait(0.05)
+
+
+async def test_a_probe_finds_a_broker_that_is_dead(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL, "wagtail_live")
+    monkeypatch.setattr(bell, "_heard", bell._Heard())
+    with channel_layer(LAYERS["pubsub"], NOBODY):
+        async with bell.listening():
+            async with asyncio.timeout(20):
+                while not bell._heard.error:
+                    await asyncio.sleep(0.01)
+            assert "127.0.0.1:1" in await probed("silent")
+
+
+async def test_a_probe_finds_a_broker_that_takes_everything_and_delivers_nothing(
+    shared: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def swallow(group: str, message: object) -> None:
+        """Take it."""
+
+    monkeypatch.setattr(bell, "_heard", bell._Heard())
+    monkeypatch.setattr(bell._shared_layer(), "group_send", swallow)
+    async with bell.listening():
+        assert await probed("silent") == ""
+        monkeypatch.undo()

@@ -31,6 +31,7 @@ from wagtail_live import (
     checks,
     conf,
     database,
+    diagnosis,
     events,
     exceptions,
     policy,
@@ -187,6 +188,25 @@ def test_every_check_is_in_the_reference_and_no_other() -> None:
     assert described == set(
         re.findall(r"wagtail_live\.[EWI]\d+", Path(checks.__file__).read_text())
     )
+
+
+def test_every_problem_of_health_is_in_the_reference_with_its_status_and_no_other() -> None:
+    table = rows(section(page("reference/health.md"), "Problems"))
+    described = {row[0].strip("`"): (row[1], row[2]) for row in table}
+    assert described == {
+        problem.name: ("down" if problem.down else "degraded", problem.message)
+        for problem in diagnosis.Problem
+    }
+    assert all(row[3] for row in table)
+
+
+@pytest.mark.parametrize(
+    ("kind", "title"), [(diagnosis.ProcessState, "`processes`"), (events.LogState, "`log`")]
+)
+def test_every_figure_of_health_is_in_the_reference_and_no_other(kind: Any, title: str) -> None:
+    table = rows(section(page("reference/health.md"), title))
+    described = {name for row in table for name in re.findall(r"`(\w+)`", row[0])}
+    assert described - {"entries"} == {field.name for field in fields(kind)}
 
 
 def test_the_policy_s_questions_are_in_the_reference_and_no_other() -> None:

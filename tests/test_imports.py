@@ -21,6 +21,8 @@ ALLOWED = {
     "outbox": set(),
     "hub": {"events", "exceptions", "outbox", "protocol"},
     "tail": {"events", "exceptions"},
+    "counts": set(),
+    "diagnosis": {"events"},
     # Django's side: what is written, and what may be read.
     "models": set(),
     "conf": {"exceptions"},
@@ -38,6 +40,7 @@ ALLOWED = {
     "source": {"events", "hub", "impact", "log", "missed", "representation"},
     "feed": {
         "conf",
+        "counts",
         "cursor",
         "database",
         "events",
@@ -49,14 +52,17 @@ ALLOWED = {
     "relay": {
         "bell",
         "conf",
+        "counts",
         "database",
         "events",
         "exceptions",
         "feed",
         "hub",
         "source",
+        "status",
         "tail",
     },
+    "status": {"__version__", "bell", "conf", "counts", "database", "diagnosis", "log", "models"},
     "session": {
         "conf",
         "database",
@@ -74,6 +80,7 @@ ALLOWED = {
     "goodbye": {"servers"},
     "websocket": {
         "conf",
+        "counts",
         "goodbye",
         "handshake",
         "outbox",
@@ -84,6 +91,7 @@ ALLOWED = {
     },
     "sse": {
         "conf",
+        "counts",
         "exceptions",
         "goodbye",
         "handshake",
@@ -109,11 +117,12 @@ ALLOWED = {
     "checks": {"conf", "exceptions", "policy"},
     "endpoints": set(),
     "management.commands.live_new_epoch": {"log"},
+    "health": {"conf", "diagnosis", "status"},
     "management.commands.live_prune": {"conf", "log"},
     "routing": {"sse", "websocket"},
     "testing": {"websocket"},
     "templatetags.wagtail_live": {"conf"},
-    "urls": {"changes", "exceptions", "protocol"},
+    "urls": {"changes", "exceptions", "health", "protocol"},
 }
 #: Modules that know no Django, and what they may name of it all the same.
 CORE = {
@@ -124,6 +133,8 @@ CORE = {
     "outbox": set(),
     "hub": set(),
     "tail": set(),
+    "counts": set(),
+    "diagnosis": set(),
 }
 DJANGO = ("django", "wagtail", "channels", "rest_framework", "asgiref", "modelcluster", "taggit")
 
@@ -206,9 +217,14 @@ def test_only_conf_reads_djangos_settings(module: str) -> None:
     assert [name for name in imported(TREES[module]) if below(name, "django.conf")] == []
 
 
-@pytest.mark.parametrize("module", TREES.keys() - {"log"})
-def test_only_log_touches_the_logs_models(module: str) -> None:
-    assert "models" not in own(TREES[module])
+#: The doors to the tables, and which are behind each.
+TABLES = {"log": {"Entry", "Head"}, "status": {"Process"}}
+
+
+@pytest.mark.parametrize("module", TREES.keys() - {"models"})
+def test_each_table_has_one_door(module: str) -> None:
+    names = {name for name in imported(TREES[module]) if below(name, f"{NAME}.models")}
+    assert names == {f"{NAME}.models.{table}" for table in TABLES.get(module, ())}
 
 
 @pytest.mark.parametrize("module", TREES.keys() - {"signal_handlers"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -455,13 +456,14 @@ class TestResuming:
             answer = await client.subscribe("pages", ARTICLES, cursor=cursor, uid="r")
             assert (answer["event"], answer["uid"]) == ("resume", "r")
             frames = await settled(client)
-            # What follows the frame with the cursor may repeat: the relay reads the gap, too.
-            last = next(index for index, frame in enumerate(frames) if "cursor" in frame)
-            said = {frame["event"]: frame["data"] for frame in frames[: last + 1]}
-            assert said["delete"] == [news.bells.pk]
-            assert [row["title"] for row in said["update"]] == ["Tram returns"]
-            assert [row["id"] for row in said["create"]] == [ferry.pk]
-            assert last == 2
+            # The gap goes as far as the relay has read: the rest follows, and some may repeat.
+            said: dict[str, list[Any]] = defaultdict(list)
+            for frame in frames:
+                said[frame["event"]] += frame["data"]
+            assert set(said["delete"]) == {news.bells.pk}
+            assert {row["title"] for row in said["update"]} >= {"Tram returns"}
+            assert {row["id"] for row in said["create"]} == {ferry.pk}
+            assert "cursor" in frames[-1]
 
     async def test_nothing_missed_is_nothing_sent(self, news: Newsroom) -> None:
         async with LiveClient() as client:

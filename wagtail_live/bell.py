@@ -13,8 +13,10 @@ import atexit
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import AsyncIterator
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from channels.exceptions import InvalidChannelLayerError
 from channels.layers import InMemoryChannelLayer, get_channel_layer
@@ -51,7 +53,17 @@ class Listener:
         return rung
 
 
+@dataclass(slots=True)
+class _Heard:
+    """What this process knows of the bell between processes. Times are ``time.monotonic``'s."""
+
+    at: float = 0.0
+    rung_at: float = float("inf")
+    error: str = ""
+
+
 _listeners: set[Listener] = set()
+_heard = _Heard()
 
 
 @contextlib.asynccontextmanager
@@ -64,8 +76,10 @@ async def listening() -> AsyncIterator[Listener]:
         yield listener
     finally:
         _listeners.discard(listener)
-        remote.cancel()
-        await asyncio.wait([remote])
+        while not remote.done():
+            # Once may not do: the list-based Redis layer can turn it into an error of its own.
+            remote.cancel()
+            await asyncio.wait([remote], timeout=0.1)
 
 
 def ring() -> None:
@@ -74,6 +88,20 @@ def ring() -> None:
         listener.wake()
     if _shared_layer() is not None:
         _ringer.ring()
+
+
+def probe() -> tuple[Literal["off", "ok", "silent"], str]:
+    """
+    Ring so that nobody wakes, and return whether the last such ring came back, with what failed.
+
+    A broker may take every message, raise nothing, and deliver none: only hearing proves the bell.
+    """
+    if _shared_layer() is None:
+        return "off", ""
+    silent = bool(_listeners) and _heard.at < _heard.rung_at < float("inf")
+    _heard.rung_at = time.monotonic()
+    _ringer.ring("probe")
+    return ("silent", _heard.error) if silent else ("ok", "")
 
 
 def _shared_layer() -> Any:
@@ -90,14 +118,19 @@ async def _hear_others(listener: Listener) -> None:
         try:
             channel = await layer.new_channel("wagtail_live")
             await layer.group_add(GROUP, channel)
+            _ringer.ring("probe")  # what was rung before has not been heard
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(REJOIN_SECONDS):
                     while True:
-                        await layer.receive(channel)
-                        listener.wake()
+                        message = await layer.receive(channel)
+                        _heard.at = time.monotonic()
+                        _heard.error = ""
+                        if message["type"] != "probe":
+                            listener.wake()
             await layer.group_discard(GROUP, channel)
         except Exception as error:
             logger.warning("the bell is not heard, polling goes on: %s", error)
+            _heard.error = str(error) or type(error).__name__
             await asyncio.sleep(RETRY_SECONDS)
 
 
@@ -106,13 +139,16 @@ class _Ringer:
 
     def __init__(self) -> None:
         self._wanted = threading.Event()
+        self._ring_wanted = threading.Event()
         self._idle = threading.Event()
         self._idle.set()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def ring(self) -> None:
+    def ring(self, kind: Literal["ring", "probe"] = "ring") -> None:
         self._idle.clear()
+        if kind == "ring":
+            self._ring_wanted.set()
         self._wanted.set()
         with self._lock:
             if self._thread is None or not self._thread.is_alive():
@@ -127,19 +163,22 @@ class _Ringer:
             while True:
                 self._wanted.wait()
                 self._wanted.clear()
+                ring = self._ring_wanted.is_set()
+                self._ring_wanted.clear()
                 try:
-                    runner.run(_ring_others())
+                    runner.run(_ring_others("ring" if ring else "probe"))
                 except Exception as error:
                     logger.warning("the bell was not rung, polling goes on: %s", error)
+                    _heard.error = str(error) or type(error).__name__
                 if not self._wanted.is_set():
                     self._idle.set()
 
 
-async def _ring_others() -> None:
+async def _ring_others(kind: str) -> None:
     layer = _shared_layer()
     if layer is not None:
         async with asyncio.timeout(RETRY_SECONDS):
-            await layer.group_send(GROUP, {"type": "ring"})
+            await layer.group_send(GROUP, {"type": kind})
 
 
 _ringer = _Ringer()

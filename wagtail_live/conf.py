@@ -38,6 +38,7 @@ class Settings:
     max_buffer_bytes: int = 1_048_576
     max_batch: int = 100
     database_threads: int = 4
+    health_token: str = ""
 
     def __getattribute__(self, name: str) -> Any:
         default = super().__getattribute__(name)

@@ -159,3 +159,26 @@ class Missed:
     updated: Mapping[Hashable, str]
     left: frozenset[Hashable]
     last: Position
+
+
+@dataclass(frozen=True, slots=True)
+class LogState:
+    """
+    How the log is. Ages are in seconds, 0 when there is no such entry.
+
+    ``head`` and ``floor``: positions of the newest numbered and the newest pruned entry.
+    ``unnumbered``: committed entries without a position, counted up to a bound; ``first`` is the
+    id of the first, which has waited for ``waiting_seconds``. ``oldest_seconds``: the oldest entry.
+    """
+
+    head: int
+    floor: int
+    unnumbered: int
+    first: int | None
+    waiting_seconds: float
+    oldest_seconds: float
+
+    @property
+    def entries(self) -> int:
+        """How many entries the log holds: positions are dense."""
+        return self.head - self.floor + self.unnumbered

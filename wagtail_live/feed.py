@@ -14,6 +14,7 @@ from typing import Protocol
 
 from wagtail_live import conf, database
 from wagtail_live.conf import settings
+from wagtail_live.counts import counts
 from wagtail_live.cursor import Sealer, fingerprint
 from wagtail_live.events import Answer, Audience, Batch, Gap, Missed, Position, Query, Snapshot
 from wagtail_live.exceptions import BadCursor, Forbidden, LiveError, ServiceUnavailable
@@ -225,6 +226,7 @@ class Feed:
                     logger.exception(
                         "a live query could not be answered: %r", self.live_query.query
                     )
+                    counts.failed()
                     self._pending = batch.merge(self._pending) if self._pending else batch
                 else:
                     self._covered = batch.last

@@ -25,7 +25,7 @@ from django.utils import timezone
 
 from wagtail_live import bell
 from wagtail_live.conf import settings
-from wagtail_live.events import Entry, Kind, Position
+from wagtail_live.events import Entry, Kind, LogState, Position
 from wagtail_live.exceptions import BadCursor
 from wagtail_live.models import Entry as EntryRow
 from wagtail_live.models import Head
@@ -33,6 +33,8 @@ from wagtail_live.models import Head
 logger = logging.getLogger("wagtail_live")
 
 READ_LIMIT = 500
+#: More entries without a position are not counted.
+COUNT_LIMIT = 10_000
 #: After this long an announced save has ended, whatever became of its process.
 UNSETTLED_SECONDS = 30
 #: So long may a client stand still while it holds the head's lock; then the database takes it away.
@@ -209,6 +211,25 @@ def floor() -> Position:
     """Return the position of the newest pruned entry: what a cursor must not be older than."""
     found = Head.objects.using(database()).get(pk=1)
     return Position(found.floor, found.floor_uuid.hex)
+
+
+def state() -> LogState:
+    """Return how the log is, by a few queries that an index answers whatever its size."""
+    using = database()
+    head = Head.objects.using(using).filter(pk=1).first()
+    waiting = _unnumbered(using)
+    first = waiting.order_by("pk").values_list("pk", "created_at").first()
+    count = waiting.order_by()[:COUNT_LIMIT].count() if first else 0
+    oldest = EntryRow.objects.using(using).order_by("created_at").values_list("created_at").first()
+    now = timezone.now()
+    return LogState(
+        head=head.position if head else 0,
+        floor=head.floor if head else 0,
+        unnumbered=count,
+        first=first[0] if first else None,
+        waiting_seconds=(now - first[1]).total_seconds() if first else 0.0,
+        oldest_seconds=(now - oldest[0]).total_seconds() if oldest else 0.0,
+    )
 
 
 def read(after: int, *, limit: int = READ_LIMIT) -> list[Entry]:

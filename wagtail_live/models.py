@@ -1,4 +1,4 @@
-"""Columns only: the log and its head. ``log`` is the one that touches them."""
+"""Columns only: the log and its head, which ``log`` alone touches; processes, for ``status``."""
 
 from __future__ import annotations
 
@@ -47,3 +47,31 @@ class Head(models.Model):
 
     def __str__(self) -> str:
         return f"head at {self.position}, floor at {self.floor}"
+
+
+class Process(models.Model):
+    """
+    What a process that serves subscribers said of itself when it was last seen.
+
+    Renewed every few seconds, deleted at a clean end. ``status`` is the one that touches it.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid4, editable=False)
+    host = models.CharField(max_length=255)
+    pid = models.PositiveIntegerField()
+    version = models.CharField(max_length=50)
+    started_at = models.DateTimeField()
+    seen_at = models.DateTimeField(db_index=True)
+    position = models.BigIntegerField()
+    behind = models.BigIntegerField()
+    sessions = models.PositiveIntegerField()
+    live_queries = models.PositiveIntegerField()
+    subscriptions = models.PositiveIntegerField()
+    cut = models.JSONField(default=dict)
+    bell = models.CharField(max_length=10)
+    bell_error = models.CharField(max_length=200, blank=True)
+    failures = models.PositiveIntegerField()
+    failed_at = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}"

@@ -16,8 +16,9 @@ from weakref import WeakKeyDictionary
 
 from django.db import DatabaseError
 
-from wagtail_live import bell, database
+from wagtail_live import bell, database, status
 from wagtail_live.conf import settings
+from wagtail_live.counts import counts
 from wagtail_live.events import Audience, Batch, Entry, Gap, Position, Query, Touched
 from wagtail_live.exceptions import BadCursor, ServiceUnavailable
 from wagtail_live.feed import Feed
@@ -58,8 +59,9 @@ class _News:
 class Relay:
     """Reads the log for one event loop and keeps its feeds."""
 
-    def __init__(self, source: Source | None = None) -> None:
+    def __init__(self, source: Source | None = None, kept: status.Kept = status.unkept) -> None:
         self.source = source or Source()
+        self._kept = kept
         self.hub = Hub()
         self.tail = Tail(self.hub.position)
         #: How many clients this loop has.
@@ -181,7 +183,7 @@ class Relay:
 
     async def _run(self, ready: asyncio.Future[None]) -> None:
         loop = asyncio.get_running_loop()
-        async with bell.listening() as self._listener:
+        async with bell.listening() as self._listener, self._kept(self._figures):
             idle_since = loop.time()
             failures = 0
             while True:
@@ -194,8 +196,10 @@ class Relay:
                     failures = 0
                 except DatabaseError as error:
                     logger.warning("the log could not be read, trying again: %s", error)
+                    counts.failed()
                 except Exception:
                     logger.exception("what the log says could not be followed")
+                    counts.failed()
                     failures += 1
                 else:
                     if not soon:
@@ -214,6 +218,14 @@ class Relay:
                 elif loop.time() - idle_since > IDLE_SECONDS:
                     self._task = None
                     return
+
+    def _figures(self) -> status.Figures:
+        return status.Figures(
+            position=self.hub.position.number,
+            sessions=self.sessions,
+            live_queries=len(self.hub),
+            subscriptions=sum(map(len, self.hub)),
+        )
 
     async def _begin(self, ready: asyncio.Future[None]) -> None:
         if ready.done():
@@ -298,7 +310,7 @@ def current() -> Relay:
     """Return the running event loop's relay."""
     loop = asyncio.get_running_loop()
     if loop not in _relays:
-        _relays[loop] = Relay()
+        _relays[loop] = Relay(kept=status.kept)
     return _relays[loop]
 
 

@@ -21,6 +21,7 @@ from django.core.handlers.asgi import ASGIRequest
 
 from wagtail_live import goodbye, handshake, protocol, relay
 from wagtail_live.conf import settings
+from wagtail_live.counts import counts
 from wagtail_live.exceptions import (
     STATUSES,
     Forbidden,
@@ -136,6 +137,7 @@ class _Stream:
     def hang_up(self, code: CloseCode) -> None:
         """End the stream; a client that does not read is left after a moment."""
         logger.info("a stream is ended: %d %s", code, code.name)
+        counts.cut[code.name] += 1
         self._end()
 
     def _end(self) -> None:

@@ -9,6 +9,7 @@ from django.views.decorators.csrf import csrf_exempt
 from wagtail_live import protocol
 from wagtail_live.changes import Changes
 from wagtail_live.exceptions import NotMounted
+from wagtail_live.health import health
 
 
 @csrf_exempt
@@ -22,4 +23,5 @@ app_name = "wagtail_live"
 urlpatterns = [
     path("events/", events, name="events"),
     path("changes/", Changes.as_view(), name="changes"),
+    path("health/", health, name="health"),
 ]

@@ -16,6 +16,7 @@ from typing import Any
 
 from wagtail_live import goodbye, handshake, relay, servers
 from wagtail_live.conf import settings
+from wagtail_live.counts import counts
 from wagtail_live.outbox import Outbox
 from wagtail_live.protocol import CloseCode
 from wagtail_live.session import Session
@@ -74,6 +75,7 @@ class _Connection:
         """Close with ``code``; a client that does not read is left after a moment."""
         if self._closing is None:
             logger.info("a connection is closed: %d %s", code, code.name)
+            counts.cut[code.name] += 1
             self._closing = asyncio.create_task(self._close(code))
 
     async def _converse(self, request: Any) -> None:
