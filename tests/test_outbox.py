@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
+from wagtail_live import outbox as outbox_module
 from wagtail_live.outbox import Outbox
 
 BOUND = 100
@@ -128,17 +129,17 @@ async def test_a_stuck_reader_never_delays_another() -> None:
         outbox.close()
 
 
-async def test_as_much_as_the_bound_may_wait(
+async def test_as_much_as_the_bound_may_wait_and_one_frame_beyond_it(
     socket: Socket, outbox: Outbox, overflows: list[str]
 ) -> None:
     socket.reads.clear()
     outbox.write("first")  # on its way: it does not wait
-    outbox.write("x" * (BOUND - 1))
-    outbox.write("y")
+    outbox.write("x" * BOUND)
+    outbox.write("y" * BOUND)
     assert overflows == []
     socket.reads.set()
     await outbox.flush()
-    assert socket.arrived == ["first", "x" * (BOUND - 1), "y"]
+    assert socket.arrived == ["first", "x" * BOUND, "y" * BOUND]
 
 
 async def test_more_than_the_bound_gives_the_client_up_and_says_so_once(
@@ -148,7 +149,7 @@ async def test_more_than_the_bound_gives_the_client_up_and_says_so_once(
     outbox.write("first")
     outbox.write("x" * BOUND)
     for _ in range(5):
-        outbox.write("y")
+        outbox.write("yy")
     assert overflows == ["overflow"]
     socket.reads.set()
     await outbox.flush()
@@ -162,6 +163,7 @@ async def test_the_bound_is_in_bytes_not_in_characters(
     socket.reads.clear()
     outbox.write("first")
     outbox.write("é" * (BOUND // 2))
+    outbox.write("x")
     assert overflows == []
     outbox.write("x")
     assert overflows == ["overflow"]
@@ -300,3 +302,156 @@ async def test_a_write_may_come_from_a_callback_of_the_loop(socket: Socket, outb
     socket.reads.set()
     await outbox.flush()
     assert socket.arrived == ["1"]
+
+
+# What a client has answered to
+
+
+PING = "?"
+
+
+@pytest.fixture
+async def asking(socket: Socket, overflows: list[str]) -> Outbox:
+    """An outbox of a client that can answer; its socket takes whatever it is given, as Daphne's."""
+    return Outbox(
+        socket.send, max_bytes=BOUND, overflow=lambda: overflows.append("overflow"), ping=PING
+    )
+
+
+async def test_at_half_of_the_bound_the_client_is_asked(socket: Socket, asking: Outbox) -> None:
+    asking.write("x" * (BOUND // 2 - 1))
+    assert PING not in socket.arrived
+    asking.write("y")
+    assert socket.arrived[1:] == ["y", PING]
+
+
+async def test_at_the_bound_frames_are_kept_until_it_answers(
+    socket: Socket, asking: Outbox, overflows: list[str]
+) -> None:
+    half = "x" * (BOUND // 2)
+    for frame in (half, half, "3", "4"):
+        asking.write(frame)
+    assert socket.arrived == [half, PING, half, PING]
+    asking.answered()
+    assert socket.arrived[4:] == ["3", "4"]
+    assert overflows == []
+
+
+async def test_beyond_the_bound_of_what_is_kept_the_client_is_given_up(
+    socket: Socket, asking: Outbox, overflows: list[str]
+) -> None:
+    for _ in range(20):
+        asking.write("x" * (BOUND // 2))
+    assert overflows == ["overflow"]
+    assert socket.arrived.count("x" * (BOUND // 2)) == 2
+    asking.answered()
+    assert socket.arrived.count("x" * (BOUND // 2)) == 2
+
+
+@pytest.mark.parametrize("size", [1, BOUND // 3, BOUND, 5 * BOUND])
+async def test_a_client_that_answers_gets_everything_in_order_however_much_it_is(
+    socket: Socket, asking: Outbox, overflows: list[str], size: int
+) -> None:
+    answered = 0
+    written = []
+    for number in range(500):
+        written.append(f"{number} ".ljust(size, "x"))
+        asking.write(written[-1])
+        while answered < socket.arrived.count(PING):
+            answered += 1
+            asking.answered()
+    assert [frame for frame in socket.arrived if frame != PING] == written
+    assert overflows == []
+
+
+async def test_an_answer_that_nobody_asked_for_gives_no_credit(
+    socket: Socket, asking: Outbox
+) -> None:
+    for _ in range(50):
+        asking.answered()
+    for _ in range(4):
+        asking.write("x" * (BOUND // 2))
+    assert len([frame for frame in socket.arrived if frame != PING]) == 2
+
+
+async def test_an_answer_is_about_what_was_sent_before_its_question(
+    socket: Socket, asking: Outbox
+) -> None:
+    asking.ping()
+    asking.write("x" * BOUND)
+    asking.write("kept")
+    asking.answered()  # to the first question: nothing had been sent yet
+    assert "kept" not in socket.arrived
+    asking.answered()
+    assert socket.arrived[-1] == "kept"
+
+
+async def test_a_client_that_never_answers_is_not_remembered_for_ever(
+    socket: Socket, asking: Outbox
+) -> None:
+    for _ in range(1000):
+        asking.write("x" * 0)
+        asking.ping()
+    assert len(asking._marks) <= outbox_module.PINGS
+    asking.write("x" * BOUND)
+    asking.write("kept")
+    for _ in range(outbox_module.PINGS):
+        asking.answered()
+    assert socket.arrived[-1] == "kept"
+
+
+async def test_a_question_waits_its_turn_behind_a_frame_that_blocks(
+    socket: Socket, asking: Outbox
+) -> None:
+    socket.reads.clear()
+    asking.write("1")
+    asking.ping()
+    asking.write("2")
+    socket.reads.set()
+    await asking.flush()
+    assert socket.arrived == ["1", PING, "2"]
+
+
+async def test_the_socket_and_the_answers_both_hold_frames_back(
+    socket: Socket, asking: Outbox
+) -> None:
+    socket.reads.clear()
+    half = "x" * (BOUND // 2)
+    for frame in (half, half, "3"):
+        asking.write(frame)
+    asking.answered()  # nothing has been asked yet
+    socket.reads.set()
+    await asking.flush()
+    assert socket.arrived == [half, PING, half, PING]
+    asking.answered()
+    assert socket.arrived[-1] == "3"
+
+
+async def test_there_is_room_when_everything_was_sent_and_answered(
+    socket: Socket, asking: Outbox
+) -> None:
+    async with asyncio.timeout(5):
+        await asking.room()
+        asking.write("x" * BOUND)
+        waiting = asyncio.create_task(asking.room())
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        asking.answered()
+        await waiting
+        socket.reads.clear()
+        asking.write("1")
+        waiting = asyncio.create_task(asking.room())
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        socket.reads.set()
+        await waiting
+
+
+async def test_nobody_waits_for_room_in_an_outbox_that_is_closed(asking: Outbox) -> None:
+    asking.write("x" * BOUND)
+    waiting = asyncio.create_task(asking.room())
+    await asyncio.sleep(0)
+    asking.close()
+    async with asyncio.timeout(5):
+        await waiting
+        await asking.room()

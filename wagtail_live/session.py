@@ -25,6 +25,10 @@ from wagtail_live.representation import parse
 
 logger = logging.getLogger("wagtail_live")
 
+#: So many subscriptions of one client begin at once, and only when it has read what came before:
+#: who asks for much is never cut for what it asked for.
+JOINS_AT_ONCE = 2
+
 
 @dataclass(slots=True, eq=False)
 class _Subscription:
@@ -57,6 +61,7 @@ class Session:
         self._relay.sessions += 1
         self._audience: asyncio.Task[Audience] | None = None
         self._subscriptions: dict[Hashable, _Subscription] = {}
+        self._joining = asyncio.Semaphore(JOINS_AT_ONCE)
         self._heard = True
         self._heartbeat = self._next_heartbeat() if answers else None
 
@@ -94,7 +99,7 @@ class Session:
             case Ping(uid=uid):
                 self._outbox.write(protocol.pong(uid))
             case Pong():
-                pass
+                self._outbox.answered()
 
     def _subscribe(self, message: Subscribe) -> None:
         uid = None if message.uid is UNSET else str(message.uid)
@@ -117,10 +122,12 @@ class Session:
             item = None if message.item is UNSET else message.item
             query = parse(message.collection, message.query, item)
             cursor = None if message.cursor is UNSET else message.cursor
-            audience = await self._identified()
-            subscription.feed = await self._relay.follow(
-                query, audience, subscription.follower, cursor
-            )
+            async with self._joining:
+                await self._outbox.room()
+                audience = await self._identified()
+                subscription.feed = await self._relay.follow(
+                    query, audience, subscription.follower, cursor
+                )
         except LiveError as problem:
             self._refuse(key, subscription, problem)
         except Exception:
@@ -166,5 +173,5 @@ class Session:
             self._hang_up(CloseCode.SILENT)
             return
         self._heard = False
-        self._outbox.write(protocol.PING)
+        self._outbox.ping()
         self._heartbeat = self._next_heartbeat()

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from functools import partial
 from typing import Any
 
-from wagtail_live import goodbye, handshake, relay, servers
+from wagtail_live import goodbye, handshake, protocol, relay, servers
 from wagtail_live.conf import settings
 from wagtail_live.counts import counts
 from wagtail_live.outbox import Outbox
@@ -83,6 +83,7 @@ class _Connection:
             self._send_text,
             max_bytes=settings.max_buffer_bytes,
             overflow=lambda: self.hang_up(CloseCode.SLOW_CONSUMER),
+            ping=protocol.PING,
         )
         session = Session(request, relay.current(), outbox, self.hang_up)
         try:
