@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import logging
 import os
 import threading
 import time
@@ -45,8 +46,24 @@ def _note_connection(**kwargs: Any) -> None:
     opened.append(threading.current_thread().name)
 
 
-if "POLL_SECONDS" in os.environ:
-    settings.WAGTAIL_LIVE_POLL_SECONDS = float(os.environ["POLL_SECONDS"])
+class _Closings(logging.Handler):
+    """Keeps the names of the codes with which connections were closed."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.msg == "a connection is closed: %d %s" and isinstance(record.args, tuple):
+            closings.append(str(record.args[1]))
+
+
+#: With which code this process has closed connections itself.
+closings: list[str] = []
+logging.getLogger("wagtail_live").addHandler(_Closings())
+logging.getLogger("wagtail_live").setLevel(logging.INFO)
+
+for name in ("POLL_SECONDS", "HEARTBEAT_SECONDS"):
+    if name in os.environ:
+        setattr(settings, f"WAGTAIL_LIVE_{name}", float(os.environ[name]))
+if "MAX_BUFFER_BYTES" in os.environ:
+    settings.WAGTAIL_LIVE_MAX_BUFFER_BYTES = int(os.environ["MAX_BUFFER_BYTES"])
 post_save.connect(_note_commit, sender=Entry, weak=False)
 connection_created.connect(_note_connection, weak=False)
 
@@ -55,6 +72,9 @@ def _state() -> dict[str, Any]:
     gc.collect()
     current = relay.current()
     return {
+        "pid": os.getpid(),
+        "sessions": current.sessions,
+        "closings": closings,
         "tasks": len(asyncio.all_tasks()),
         "threads": threading.active_count(),
         "feeds": len(current._feeds),

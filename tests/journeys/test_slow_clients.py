@@ -1,0 +1,243 @@
+"""Clients that read slowly or not at all, against each server: cut, alone, at a bounded price."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import shutil
+import socket
+import struct
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+from tests import sites
+from tests.servers import Server, wait_until
+from tests.sites import environment_of
+
+pytestmark = pytest.mark.server
+
+BUFFER_BYTES = 256 * 1024
+ROW_BYTES = 200_000
+CHANGES = 60
+#: Without a bound it would be up to twelve megabytes for each.
+STALLED = 12
+READERS = 3
+#: What a server may take in the meantime for whatever it does.
+GROWTH_BYTES = 48 * 1024 * 1024
+SECONDS = 60.0
+AUTHORS = {"type": "subscribe", "collection": "authors", "uid": "a"}
+
+WRITE = f"""
+import time
+from example_project.newsroom.models import Author
+author = Author.objects.get(name="Prolific")
+for number in range(1, {CHANGES} + 1):
+    author.role = str(number)
+    author.bio = chr(97 + number % 26) * {ROW_BYTES}
+    author.save()
+    time.sleep(0.1)  # two quick edits may be told as one
+"""
+PREPARE = f"""
+from example_project.newsroom.models import Author
+Author.objects.update_or_create(
+    name="Prolific", defaults={{"role": "0", "bio": "-" * {ROW_BYTES}, "live": True}}
+)
+"""
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("slow") / "site"
+    shutil.copytree(sites.migrated(tmp_path_factory), folder)
+    return folder
+
+
+@pytest.fixture(scope="module", params=["uvicorn", "daphne", "hypercorn"])
+def server(
+    request: pytest.FixtureRequest, site: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    environment = {
+        **environment_of(site),
+        "MAX_BUFFER_BYTES": str(BUFFER_BYTES),
+        "POLL_SECONDS": "0.05",
+    }
+    # One process: what it holds is what is measured.
+    options = ("-w", "0") if request.param == "hypercorn" else ()
+    log = tmp_path_factory.mktemp("log") / "server.log"
+    server = Server(
+        log,
+        environment,
+        *options,
+        program=request.param,
+        application="tests.journeys.observed:application",
+    )
+    yield server
+    server.stop()
+
+
+class StalledClient:
+    """A WebSocket by hand: it takes its first answer, and never reads again until it is told to."""
+
+    def __init__(self, server: Server) -> None:
+        self._socket = socket.socket()
+        # Before it connects: it is the window that the server is offered.
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        self._socket.settimeout(SECONDS)
+        self._socket.connect(("127.0.0.1", server.port))
+        key = base64.b64encode(os.urandom(16)).decode()
+        self._socket.sendall(
+            "GET /websocket HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
+            "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+            f"Sec-WebSocket-Key: {key}\r\n\r\n".encode()
+        )
+        self._unread = b""
+        while b"\r\n\r\n" not in self._unread:
+            self._unread += self._socket.recv(1024)
+        assert b" 101 " in self._unread, self._unread
+        self._unread = self._unread.partition(b"\r\n\r\n")[2]
+        self._say(AUTHORS)
+        self.cursor = self._frame()["cursor"]
+
+    def _say(self, message: dict[str, Any]) -> None:
+        text = json.dumps(message).encode()
+        assert len(text) < 126
+        # A mask of zeroes leaves the text as it is.
+        self._socket.sendall(bytes([0x81, 0x80 | len(text), 0, 0, 0, 0]) + text)
+
+    def _frame(self) -> Any:
+        first, size = self._take(2)
+        assert first == 0x81, "a whole text frame"
+        if size == 126:
+            [size] = struct.unpack("!H", self._take(2))
+        elif size == 127:
+            [size] = struct.unpack("!Q", self._take(8))
+        return json.loads(self._take(size))
+
+    def _take(self, size: int) -> bytes:
+        while len(self._unread) < size:
+            received = self._socket.recv(65_536)
+            assert received, "the connection has ended"
+            self._unread += received
+        taken, self._unread = self._unread[:size], self._unread[size:]
+        return taken
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@asynccontextmanager
+async def following(
+    server: Server, message: dict[str, Any], **options: Any
+) -> AsyncIterator[tuple[ClientConnection, Any]]:
+    """Give a client and the first answer that it was given."""
+    async with connect(server.socket_url, compression=None, max_size=None, **options) as client:
+        await client.send(json.dumps(message))
+        yield client, await told(client)
+
+
+async def told(client: ClientConnection) -> Any:
+    """Return the next frame that is no ping; answer those."""
+    while (frame := json.loads(await client.recv()))["type"] == "ping":
+        await client.send(json.dumps({"type": "pong"}))
+    return frame
+
+
+async def until_the_last(client: ClientConnection, *, pause: float = 0.0) -> list[int]:
+    """Return the numbers of the changes that the client was told, up to the last."""
+    numbers = [0]
+    async with asyncio.timeout(SECONDS):
+        while numbers[-1] != CHANGES:
+            await asyncio.sleep(pause)
+            frame = await told(client)
+            assert frame["event"] == "update", frame["event"]
+            numbers.append(int(frame["data"][0]["role"]))
+    return numbers
+
+
+async def or_cut(following: Any) -> str:
+    try:
+        await following
+    except ConnectionClosed as closed:
+        return str(closed.rcvd)
+    return "kept up"
+
+
+@pytest.fixture
+def stalled() -> Iterator[list[StalledClient]]:
+    clients: list[StalledClient] = []
+    yield clients
+    for client in clients:
+        client.close()
+
+
+async def test_those_who_do_not_read_are_cut_and_nobody_else_is(
+    server: Server, stalled: list[StalledClient], capsys: pytest.CaptureFixture[str]
+) -> None:
+    await asyncio.to_thread(server.shell, PREPARE)
+    for _ in range(STALLED):
+        stalled.append(await asyncio.to_thread(StalledClient, server))
+    process = psutil.Process(server.process.pid)
+    async with (
+        following(server, AUTHORS) as (one, _),
+        following(server, AUTHORS) as (two, _),
+        following(server, AUTHORS) as (three, _),
+        # 128 KB wait in the client, and it takes one frame in 20 ms.
+        following(server, AUTHORS, max_queue=1) as (slow, _),
+    ):
+        before = process.memory_info().rss
+        peak = before
+
+        async def measure() -> None:
+            nonlocal peak
+            while True:
+                peak = max(peak, process.memory_info().rss)
+                await asyncio.sleep(0.05)
+
+        measuring = asyncio.create_task(measure())
+        writing = asyncio.create_task(asyncio.to_thread(server.shell, WRITE))
+        *heard, throttled = await asyncio.gather(
+            *map(until_the_last, (one, two, three)), or_cut(until_the_last(slow, pause=0.02))
+        )
+        await writing
+        await asyncio.to_thread(
+            wait_until,
+            lambda: server.ask("/debug/state")["sessions"] <= READERS + 1,
+            seconds=SECONDS,
+            what="the end of the stalled ones' sessions",
+        )
+        measuring.cancel()
+        state = await asyncio.to_thread(server.ask, "/debug/state")
+        with capsys.disabled():
+            print(
+                f"\n{server.program}, {STALLED} who stop reading, {CHANGES} changes of {ROW_BYTES} "
+                f"bytes: at most {(peak - before) / 2**20:.1f} MB more; everybody else was told "
+                f"{min(map(len, heard)) - 1} frames; a slow one: {throttled}"
+            )
+    assert state["closings"].count("SLOW_CONSUMER") == STALLED + (throttled != "kept up")
+    assert all(numbers == sorted(numbers) for numbers in heard), "in the order of the changes"
+    assert peak - before < GROWTH_BYTES
+    resume = {**AUTHORS, "cursor": stalled[0].cursor}
+    async with following(server, resume) as (client, answer):
+        assert answer["event"] == "resume"
+        update = await told(client)
+        assert (update["event"], update["data"][0]["role"]) == ("update", str(CHANGES))
+
+
+async def test_a_client_that_reads_gets_far_more_than_the_bound_at_once(server: Server) -> None:
+    await asyncio.to_thread(server.shell, PREPARE)
+    async with connect(server.socket_url, compression=None, max_size=None) as client:
+        for uid in map(str, range(40)):  # eight megabytes; the bound is a quarter of one
+            await client.send(json.dumps({**AUTHORS, "uid": uid}))
+        async with asyncio.timeout(SECONDS):
+            answers = [await told(client) for _ in range(40)]
+    assert {answer["event"] for answer in answers} == {"init"}
+    assert {answer["uid"] for answer in answers} == set(map(str, range(40)))
