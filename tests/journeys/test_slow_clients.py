@@ -27,12 +27,12 @@ pytestmark = pytest.mark.server
 
 BUFFER_BYTES = 256 * 1024
 ROW_BYTES = 200_000
-CHANGES = 60
-#: Without a bound it would be up to twelve megabytes for each.
+CHANGES = 40
+#: Without a bound it would be up to eight megabytes for each.
 STALLED = 12
 READERS = 3
 #: What a server may take in the meantime for whatever it does.
-GROWTH_BYTES = 48 * 1024 * 1024
+GROWTH_BYTES = 40 * 1024 * 1024
 SECONDS = 60.0
 AUTHORS = {"type": "subscribe", "collection": "authors", "uid": "a"}
 
