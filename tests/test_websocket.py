@@ -472,6 +472,22 @@ class TestResuming:
             assert answer["event"] == "resume"
             assert await settled(client) == []
 
+    async def test_what_came_and_went_meanwhile_is_a_delete(self, news: Newsroom) -> None:
+        """The client may hold it: its connection broke between the frames of a change."""
+        async with LiveClient() as client:
+            cursor = (await client.subscribe("pages", ARTICLES))["cursor"]
+
+            def both() -> Page:
+                ArticlePage.objects.get(pk=news.bells.pk).unpublish()
+                return newsroom.add_article(news.arts, "Ferry")
+
+            ferry = await sync(both)
+            assert ferry.pk in [row["id"] for row in (await settled(client))[-1]["data"]]
+        await sync(ferry.delete)
+        async with LiveClient() as client:
+            await client.subscribe("pages", ARTICLES, cursor=cursor)
+            assert await missed(client) == [("delete", sorted([news.bells.pk, ferry.pk]))]
+
     async def test_what_was_and_stays_hidden_is_not_replayed(self, news: Newsroom) -> None:
         rule = await sync(
             lambda: PageViewRestriction.objects.create(page=news.town, restriction_type="login")

@@ -46,7 +46,7 @@ def missed(
     answer = representation.answer(keys, compare=False, known=frozenset(), limit=limit)
     if answer.too_many:
         raise BadCursor("too_many")
-    known = _visible_before(representation, live_query, entries)
+    known, seen = _visibility(representation, live_query, entries)
     return Missed(
         created={key: row for key, row in answer.rows.items() if not known.get(key, True)},
         updated={key: row for key, row in answer.rows.items() if known.get(key, True)},
@@ -55,7 +55,7 @@ def missed(
             {
                 key
                 for key in _asked(live_query, keys) - answer.rows.keys()
-                if known.get(key, False) or key in hidden
+                if key in seen or key in hidden
             },
         ),
         last=batch.last,
@@ -75,13 +75,27 @@ def _of_its_model(live_query: LiveQuery, keys: set[Hashable]) -> frozenset[Hasha
     return frozenset(keys - (set(others) - set(same))) if keys else frozenset()
 
 
-def _visible_before(
+def _visibility(
     representation: Representation, live_query: LiveQuery, entries: Iterable[Entry]
-) -> dict[Hashable, bool]:
-    """Return, by key, whether the audience could read an object before its first entry."""
+) -> tuple[dict[Hashable, bool], set[Hashable]]:
+    """
+    Return by key whether the audience could read an object before its first entry, and the keys of
+    those that it could read before any.
+
+    A client may hold what came after its cursor: a base is read after its position, a row is told
+    as it is by then, and of a change of several frames the connection may have carried only some.
+    """
     root = base_model(apps.get_model(live_query.label))
     to_python = root._meta.pk.to_python
     known: dict[Hashable, bool] = {}
+    seen: set[Hashable] = set()
+
+    def note(key: Hashable, model: str, was: Any) -> None:
+        visible = was is not None and representation.was_visible(model, was)
+        known.setdefault(key, visible)
+        if visible:
+            seen.add(key)
+
     for entry in entries:
         if entry.kind is Kind.SAVE:
             said: list[tuple[Any, Any]] = [(entry.object_id, entry.was)]
@@ -92,15 +106,11 @@ def _visible_before(
         if not entry.object_id or base_model(apps.get_model(entry.model)) is not root:
             continue
         for key, was in said:
-            if to_python(key) not in known:
-                known[to_python(key)] = was is not None and representation.was_visible(
-                    entry.model, was
-                )
+            note(to_python(key), entry.model, was)
         if entry.was is not None and "url_path" in entry.was:
             for key, was in _moved_along(int(entry.object_id), entry.was["path"]):
-                if key not in known:
-                    known[key] = representation.was_visible(entry.model, was)
-    return known
+                note(key, entry.model, was)
+    return known, seen
 
 
 def _moved_along(root: int, old_path: str) -> list[tuple[int, dict[str, Any]]]:
