@@ -190,11 +190,14 @@ export class Browser {
     throw new Error(`never came true: ${condition}`);
   }
 
-  /** Waits for the next request that nobody has answered and answers it. */
-  async accept() {
-    await this.until(() => this.streams.some((request) => !request.stream));
-    const request = this.streams.findLast((one) => !one.stream).begin();
-    await settle();
+  /** Answers the next request that nobody has answered, and those before one with `count` messages. */
+  async accept(count) {
+    let request;
+    do {
+      await this.until(() => this.streams.some((one) => !one.stream));
+      request = this.streams.findLast((one) => !one.stream).begin();
+      await settle();
+    } while (count && request.messages.length !== count);
     return request;
   }
 
