@@ -31,6 +31,8 @@ Message = MutableMapping[str, Any]
 #: (model, key, Unix time in ms at which its transaction had committed), the newest last.
 commits: deque[tuple[str, str, float]] = deque(maxlen=100)
 opened: list[str] = []
+#: What the threads of wagtail_live have asked the database, the newest last.
+statements: deque[str] = deque(maxlen=100_000)
 
 
 def _note_commit(instance: Entry, created: bool, **kwargs: Any) -> None:
@@ -42,8 +44,15 @@ def _note_commit(instance: Entry, created: bool, **kwargs: Any) -> None:
         )
 
 
-def _note_connection(**kwargs: Any) -> None:
+def _note_connection(connection: Any, **kwargs: Any) -> None:
     opened.append(threading.current_thread().name)
+    connection.execute_wrappers.append(_note_statement)
+
+
+def _note_statement(execute: Any, *arguments: Any) -> Any:
+    if "wagtail-live-db" in threading.current_thread().name:
+        statements.append(arguments[0][:120])
+    return execute(*arguments)
 
 
 class _Closings(logging.Handler):
@@ -80,13 +89,18 @@ def _state() -> dict[str, Any]:
         "feeds": len(current._feeds),
         "live_queries": len(current.hub),
         "followers": sum(len(live_query) for live_query in current.hub),
+        "statements": len(statements),
         "objects": len(gc.get_objects()),
         # The pool's connections stay; a request's is closed with it.
         "pool_connections_opened": sum("wagtail-live-db" in name for name in opened),
     }
 
 
-PAGES: dict[str, Callable[[], Any]] = {"/debug/state": _state, "/debug/commits": lambda: [*commits]}
+PAGES: dict[str, Callable[[], Any]] = {
+    "/debug/state": _state,
+    "/debug/commits": lambda: [*commits],
+    "/debug/statements": lambda: [*statements],
+}
 
 
 async def application(
