@@ -34,7 +34,7 @@ ALLOWED = {
     "representation": {"conf", "events", "exceptions", "policy"},
     "signal_handlers": {"content", "events", "log"},
     # Delivery.
-    "handshake": {"conf"},
+    "handshake": {"conf", "policy"},
     "impact": {"content", "events"},
     "missed": {"content", "events", "exceptions", "hub", "impact", "representation"},
     "source": {"events", "hub", "impact", "log", "missed", "representation"},

@@ -7,7 +7,7 @@ somebody else than the same browser's next ``GET``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from importlib import import_module
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, cast
@@ -19,6 +19,7 @@ from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest
 
 from wagtail_live import conf
+from wagtail_live.policy import Policy
 
 if TYPE_CHECKING:
     from django.contrib.sessions.backends.base import SessionBase
@@ -66,6 +67,17 @@ def cross_origin_headers(request: HttpRequest) -> dict[str, str]:
         headers["Access-Control-Allow-Origin"] = request.headers["origin"]
         headers["Access-Control-Allow-Credentials"] = "true"
     return headers
+
+
+def anonymity(request: HttpRequest) -> Hashable | None:
+    """
+    Return what all have in common who ask as ``request`` does and are nobody, or None for who is
+    somebody, or may be for a policy of the site's own.
+    """
+    name, _ = conf.session_cookie()
+    if name in request.COOKIES or conf.policy().audience is not Policy.audience:
+        return None
+    return request.get_host(), request.get_port()
 
 
 def identify(request: HttpRequest) -> None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from random import uniform
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from django.db import DatabaseError
@@ -64,6 +65,7 @@ class Relay:
         self._kept = kept
         self.hub = Hub()
         self.tail = Tail(self.hub.position)
+        self._looking_up: dict[Hashable, asyncio.Task[Audience]] = {}
         #: How many clients this loop has.
         self.sessions = 0
         self._feeds: dict[tuple[Query, Audience], Feed] = {}
@@ -101,6 +103,18 @@ class Relay:
         if feed.live_query is not None:
             feed.live_query.discard(follower)
         self._release(feed)
+
+    def shared(
+        self, who: Hashable | None, look_up: Callable[[], Coroutine[Any, Any, Audience]]
+    ) -> asyncio.Task[Audience]:
+        """Look up who somebody is; those who are equal in ``who`` share one that is under way."""
+        task = None if who is None else self._looking_up.get(who)
+        if task is None:
+            task = asyncio.create_task(look_up())
+            if who is not None:
+                self._looking_up[who] = task
+                task.add_done_callback(lambda _: self._looking_up.pop(who))
+        return task
 
     @property
     def busy(self) -> bool:

@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from functools import partial
 
 from django.http import HttpRequest
 from msgspec import UNSET
@@ -87,8 +88,6 @@ class Session:
         self._outbox.close()
         for key in list(self._subscriptions):
             self._end(key)
-        if self._audience is not None:
-            self._audience.cancel()
 
     def _answer(self, message: protocol.Message) -> None:
         match message:
@@ -156,7 +155,9 @@ class Session:
 
     async def _identified(self) -> Audience:
         if self._audience is None:
-            self._audience = asyncio.create_task(database.run(self._identify))
+            self._audience = self._relay.shared(
+                handshake.anonymity(self._request), partial(database.run, self._identify)
+            )
         return await asyncio.shield(self._audience)
 
     def _identify(self) -> Audience:

@@ -100,6 +100,7 @@ PAGES: dict[str, Callable[[], Any]] = {
     "/debug/state": _state,
     "/debug/commits": lambda: [*commits],
     "/debug/statements": lambda: [*statements],
+    "/debug/opened": lambda: [*opened],
 }
 
 

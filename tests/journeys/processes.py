@@ -55,7 +55,7 @@ class DemoServer(Server):
     """The demo's server, with the options that the demo gives it."""
 
     def command(self) -> list[str]:
-        return demo_command(self.port)
+        return [*demo_command(self.port), *self.options]
 
 
 class Frontend:

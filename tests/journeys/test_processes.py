@@ -1,4 +1,8 @@
-"""Several processes, one database: what one publishes, the followers of each other hear."""
+"""
+Several processes, one database: what one publishes, the followers of each other hear.
+
+There are two servers, as on two hosts; the first has several workers.
+"""
 
 from __future__ import annotations
 
@@ -35,6 +39,9 @@ REDIS_URL = os.environ.get("TEST_REDIS_URL", "redis://127.0.0.1:6379/9")
 QUERY = {"type": "newsroom.ArticlePage", "limit": 100, "fields": "title"}
 HEAR_SECONDS = 20.0
 FOLLOWERS = 20
+WORKERS = 4
+#: So many spread over the workers.
+SPREAD = 40
 CHANGES = 30
 #: Tables without migrations, which take half a minute, and a small newsroom in them.
 BUILD = """
@@ -58,7 +65,7 @@ newsroom.add_user("admin", is_staff=True, is_superuser=True)
 
 @dataclass
 class Pair:
-    """Two server processes on one database."""
+    """Two servers on one database; the first has several workers."""
 
     one: DemoServer
     other: DemoServer
@@ -80,7 +87,8 @@ class Pair:
 
 def start_pair(environment: dict[str, str], folder: Path, password: str) -> Pair:
     servers = [
-        DemoServer(folder / f"{name}.log", environment, wait=False) for name in ("one", "other")
+        DemoServer(folder / "one.log", environment, "--workers", str(WORKERS), wait=False),
+        DemoServer(folder / "other.log", environment, wait=False),
     ]
     pair = Pair(*servers, password=password, has_bell="REDIS_URL" in environment)
     try:
@@ -243,12 +251,17 @@ class Follower:
                     self.rows.pop(key, None)
 
 
-def shell_code(pair: Pair, title: str) -> str:
+def shell_code(pair: Pair, title: str, *, scheduled: bool = False) -> str:
+    publish = (
+        "from django.utils import timezone\n"
+        "page.save_revision(approved_go_live_at=timezone.now())\n"
+        if scheduled
+        else "page.save_revision().publish()\n"
+    )
     return (
         "from example_project.newsroom.models import ArticlePage\n"
         f"page = ArticlePage.objects.get(pk={pair.article['id']})\n"
-        f"page.title = {title!r}\n"
-        "page.save_revision().publish()\n"
+        f"page.title = {title!r}\n" + publish
     )
 
 
@@ -262,35 +275,49 @@ async def heard_by(
     )
 
 
-async def ring_until_heard(pair: Pair, editor: HttpEditor, follower: Follower) -> None:
+async def ring_until_heard(pair: Pair, editor: HttpEditor, followers: list[Follower]) -> None:
     """
-    Publish until the follower hears it: a process listens to the bell a moment after it got its
+    Publish until the followers hear it: a process listens to the bell a moment after it got its
     first follower, and what was rung before that is for the poll to find.
     """
     for attempt in range(10):
         title = f"Can you hear me, {editor.url}? {attempt}"
         await asyncio.to_thread(pair.publish, editor, title)
         try:
-            await heard_by(pair, title, [follower], seconds=2)
+            await heard_by(pair, title, followers, seconds=4)
         except TimeoutError:
             continue
         return
     raise AssertionError("the bell is not heard")
 
 
+async def workers_in_use(server: DemoServer) -> set[int]:
+    """Return the processes of ``server`` that have followers, as far as many questions tell."""
+    states = [await asyncio.to_thread(server.ask, "/debug/state") for _ in range(10 * WORKERS)]
+    return {state["pid"] for state in states if state["followers"]}
+
+
 async def publish_everywhere(pair: Pair) -> None:
-    """Publish in the admin of one process and in a third process; both servers' followers hear."""
-    async with Follower(pair.one.socket_url) as one, Follower(pair.other.socket_url) as other:
+    """Publish in either server's admin, in a shell and by cron; the followers of all hear it."""
+    async with AsyncExitStack() as stack:
+        followers = [
+            await stack.enter_async_context(Follower(url))
+            for url in [pair.one.socket_url] * SPREAD + [pair.other.socket_url]
+        ]
+        assert len(await workers_in_use(pair.one)) > 1
         editor = await asyncio.to_thread(pair.editor, pair.one)
+        second = await asyncio.to_thread(pair.editor, pair.other)
         if pair.has_bell:
-            second = await asyncio.to_thread(pair.editor, pair.other)
-            await ring_until_heard(pair, editor, other)
-            await ring_until_heard(pair, second, one)
-        followers = [one, other]
+            await ring_until_heard(pair, second, followers)
         await asyncio.to_thread(pair.publish, editor, "From the admin of one")
         await heard_by(pair, "From the admin of one", followers)
+        await asyncio.to_thread(pair.publish, second, "From the admin of the other")
+        await heard_by(pair, "From the admin of the other", followers)
         await asyncio.to_thread(pair.one.shell, shell_code(pair, "From a third process"))
         await heard_by(pair, "From a third process", followers)
+        await asyncio.to_thread(pair.one.shell, shell_code(pair, "By cron", scheduled=True))
+        await asyncio.to_thread(pair.one.manage, "publish_scheduled")
+        await heard_by(pair, "By cron", followers)
 
 
 async def test_without_a_broker_both_processes_hear_by_polling(plain: Pair) -> None:
