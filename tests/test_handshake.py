@@ -9,7 +9,8 @@ from django.core.handlers.asgi import ASGIRequest
 from django.test import Client, override_settings
 from wagtail.models import PageViewRestriction
 
-from wagtail_live.handshake import cross_origin_headers, http_request, identify
+from wagtail_live.handshake import anonymity, cross_origin_headers, http_request, identify
+from wagtail_live.policy import Policy
 
 OWN = b"http://testserver"
 
@@ -302,3 +303,47 @@ def test_the_sessions_engine_is_the_sites(member: User) -> None:
     client = Client()
     client.force_login(member)
     assert person_behind((b"origin", OWN), cookie_of(client)) == member
+
+
+# Who is nobody, like so many
+
+
+class NarrowPolicy(Policy):
+    """Shows less, and to nobody in particular."""
+
+
+class CuriousPolicy(Policy):
+    """Looks at more of the asker than the default does."""
+
+    def audience(self, request: Any) -> Any:
+        return super().audience(request)
+
+
+def test_strangers_who_ask_the_same_host_are_alike() -> None:
+    one, other = asked(OWN), asked(OWN)
+    assert one is not None
+    assert other is not None
+    assert anonymity(one) is not None
+    assert anonymity(one) == anonymity(other)
+
+
+@override_settings(ALLOWED_HOSTS=["*"])
+def test_strangers_who_ask_another_host_are_not() -> None:
+    one, other = asked(host=b"one.example.com"), asked(host=b"other.example.com")
+    assert one is not None
+    assert other is not None
+    assert anonymity(one) != anonymity(other)
+
+
+def test_who_has_a_session_is_like_nobody_else() -> None:
+    request = http_request(scope((b"origin", OWN), (b"cookie", b"sessionid=x")))
+    assert request is not None
+    assert anonymity(request) is None
+
+
+@pytest.mark.parametrize(("policy", "alike"), [("NarrowPolicy", True), ("CuriousPolicy", False)])
+def test_a_policy_that_looks_at_more_is_shown_everybody(policy: str, alike: bool) -> None:
+    request = asked(OWN)
+    assert request is not None
+    with override_settings(WAGTAIL_LIVE_POLICY=f"tests.test_handshake.{policy}"):
+        assert (anonymity(request) is not None) is alike
