@@ -119,7 +119,8 @@ class Feed:
 
     def renew(self, last: Position) -> None:
         """Give every follower a fresh base: what came before proves nothing."""
-        label = self.live_query.label if self.live_query else ""
+        # Also with nobody there yet: somebody may be about to join on what is known here.
+        label = "" if self.live_query is None else self.live_query.label
         self.push(Batch(before=last, last=last, renew=frozenset({label})))
 
     def close(self) -> asyncio.Task[None] | None:
