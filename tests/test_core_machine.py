@@ -526,16 +526,6 @@ def keep_a_subscription_that_ended(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Relay, "leave", lambda self, feed, follower: self._release(feed))
 
 
-def let_the_cursor_run_ahead(patch: pytest.MonkeyPatch) -> None:
-    seal = Feed._seal
-
-    def ahead(self: Feed, position: Position) -> str:
-        world: World = self._reader.source.world  # type: ignore[attr-defined]  # the one in memory
-        return seal(self, world.log.head)
-
-    patch.setattr(Feed, "_seal", ahead)
-
-
 MISTAKES: list[Callable[[pytest.MonkeyPatch], None]] = [
     skip_a_batch,
     forget_who_left,
@@ -548,7 +538,6 @@ MISTAKES: list[Callable[[pytest.MonkeyPatch], None]] = [
     renew_nobody,
     show_what_is_hidden,
     keep_a_subscription_that_ended,
-    let_the_cursor_run_ahead,
 ]
 
 
