@@ -16,6 +16,7 @@ import types
 from collections.abc import Iterator
 from configparser import ConfigParser
 from dataclasses import dataclass, fields, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ from wagtail_live import (
     relay,
     testing,
 )
+from wagtail_live.checks.settings import RANGES
 from wagtail_live.representation import UNFOLLOWABLE, Representation
 
 DOCS = ROOT / "docs"
@@ -127,6 +129,17 @@ def test_every_setting_is_in_the_reference_with_its_default_and_no_other() -> No
     }
 
 
+def test_every_number_in_the_reference_of_settings_has_its_range() -> None:
+    described = re.findall(
+        r"^## `WAGTAIL_LIVE_(\w+)`\n\nDefault: .*, range: (\S+) to (\S+)$",
+        page("reference/settings.md"),
+        re.MULTILINE,
+    )
+    assert {
+        name.lower(): (float(Fraction(low)), float(Fraction(high))) for name, low, high in described
+    } == RANGES
+
+
 def test_no_page_names_a_setting_that_does_not_exist() -> None:
     for path in PAGES:
         unknown = set(re.findall(r"WAGTAIL_LIVE_[A-Z_]*[A-Z]", path.read_text())) - conf.NAMES
@@ -186,7 +199,10 @@ def test_every_member_of_a_message_is_in_the_reference_and_no_other(kind: Any) -
 def test_every_check_is_in_the_reference_and_no_other() -> None:
     described = {row[0].strip("`") for row in rows(page("reference/checks.md"))}
     assert described == set(
-        re.findall(r"wagtail_live\.[EWI]\d+", Path(checks.__file__).read_text())
+        re.findall(
+            r"wagtail_live\.[EWI]\d+",
+            "".join(file.read_text() for file in Path(checks.__path__[0]).glob("*.py")),
+        )
     )
 
 
@@ -236,7 +252,7 @@ def test_what_there_is_for_tests_is_in_the_reference_and_nothing_else() -> None:
 def test_every_module_is_in_the_architecture_and_no_other() -> None:
     table = rows(section(page("explanation/architecture.md"), "The modules"))
     described = {name for row in table for name in re.findall(r"`(\w+)`", row[0])}
-    modules = {path.stem for path in (ROOT / "wagtail_live").glob("*.py")}
+    modules = {path.stem for path in (ROOT / "wagtail_live").glob("*.py")} | {"checks"}
     assert described == modules - {"__init__"}
 
 

@@ -10,6 +10,13 @@ class WagtailLiveConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from wagtail_live import checks, signal_handlers  # noqa: F401, PLC0415  # needs the models
+        # These need the models.
+        from wagtail_live import signal_handlers  # noqa: PLC0415
+        from wagtail_live.checks import (  # noqa: F401, PLC0415
+            databases,
+            deployment,
+            installed,
+            settings,
+        )
 
         signal_handlers.connect()

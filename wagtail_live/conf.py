@@ -101,3 +101,13 @@ def page_label() -> str:
 def session_cookie() -> tuple[str, str]:
     """Return the name of the session cookie and the module that reads it."""
     return django_settings.SESSION_COOKIE_NAME, django_settings.SESSION_ENGINE
+
+
+def asgi_application() -> str | None:
+    """Return the dotted path of the project's ASGI application, if it says one."""
+    return getattr(django_settings, "ASGI_APPLICATION", None)
+
+
+def allows_any_host() -> bool:
+    """Return whether a request may name any host."""
+    return "*" in django_settings.ALLOWED_HOSTS

@@ -25,7 +25,7 @@ from uuid import uuid4
 from django.db import connections
 from django.utils import timezone
 
-from wagtail_live import __version__, bell, database, diagnosis, log
+from wagtail_live import __version__, bell, database, diagnosis, goodbye, log
 from wagtail_live.conf import settings
 from wagtail_live.counts import counts
 from wagtail_live.diagnosis import ProcessState, Report
@@ -34,6 +34,8 @@ from wagtail_live.models import Process
 logger = logging.getLogger("wagtail_live")
 
 RENEW_SECONDS = 10.0
+#: How long the end of a relay waits until its row has gone.
+END_SECONDS = 2.0
 #: Whoever looks is answered within this time.
 LOOK_SECONDS = 3.0
 #: An answer serves everybody who asks within this time.
@@ -59,12 +61,14 @@ Kept = Callable[[Callable[[], Figures]], AbstractAsyncContextManager[None]]
 @contextlib.asynccontextmanager
 async def kept(figures: Callable[[], Figures]) -> AsyncIterator[None]:
     """Keep this process's row while the context lasts."""
-    keeping = asyncio.create_task(_keep(figures))
+    ended = asyncio.Event()
+    keeping = asyncio.create_task(_keep(figures, ended))
     try:
         yield
     finally:
+        ended.set()
+        await asyncio.wait([keeping], timeout=END_SECONDS)
         keeping.cancel()
-        await asyncio.wait([keeping])
 
 
 @contextlib.asynccontextmanager
@@ -94,18 +98,26 @@ def look() -> Report:
     )
 
 
-async def _keep(figures: Callable[[], Figures]) -> None:
+async def _keep(figures: Callable[[], Figures], ended: asyncio.Event) -> None:
     row = _Row()
+    # The servers that end by a signal do not wait for tasks, but for those who are told.
+    with goodbye.told(ended.set):
+        try:
+            while not ended.is_set():
+                await _renew(row, figures())
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(RENEW_SECONDS):
+                        await ended.wait()
+        finally:
+            with contextlib.suppress(Exception):
+                await database.run(row.end)
+
+
+async def _renew(row: _Row, figures: Figures) -> None:
     try:
-        while True:
-            try:
-                await database.run(partial(row.renew, figures()))
-            except Exception as error:
-                logger.warning("the status of this process was not written: %s", error)
-            await asyncio.sleep(RENEW_SECONDS)
-    finally:
-        with contextlib.suppress(Exception):
-            await database.run(row.end)
+        await database.run(partial(row.renew, figures))
+    except Exception as error:
+        logger.warning("the status of this process was not written: %s", error)
 
 
 class _Row:

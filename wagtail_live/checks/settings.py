@@ -1,8 +1,9 @@
-"""``manage.py check``: every misconfiguration that we know, with the remedy."""
+"""``manage.py check``: the settings of this package."""
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, distribution
+from dataclasses import fields
+from importlib import import_module
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -13,27 +14,31 @@ from wagtail_live import conf
 from wagtail_live.exceptions import LiveConfigurationError
 from wagtail_live.policy import Policy
 
+#: What each number may be, both ends included.
+RANGES: dict[str, tuple[float, float]] = {
+    "poll_seconds": (0.05, 60),
+    "retention_hours": (1 / 60, 8784),
+    "heartbeat_seconds": (1, 3600),
+    "max_subscriptions": (1, 10_000),
+    "max_message_bytes": (1024, 16_777_216),
+    "max_buffer_bytes": (65_536, 1_073_741_824),
+    "max_batch": (1, 10_000),
+    "database_threads": (1, 64),
+}
+TOKEN_CHARACTERS = 20
+
 
 @register(Tags.compatibility)
 def check_settings(**kwargs: Any) -> list[CheckMessage]:
     """Return what is wrong with the ``WAGTAIL_LIVE_*`` settings."""
-    return [*_router(), *_policy(), *_origins(), *_unknown()]
-
-
-@register(Tags.compatibility)
-def check_namesake(**kwargs: Any) -> list[CheckMessage]:
-    """Return an error when the other distribution with our import name is installed."""
-    try:
-        distribution("wagtail-live")
-    except PackageNotFoundError:
-        return []
     return [
-        Error(
-            "The distribution wagtail-live is installed; it has the same import name as "
-            "wagtail-live-content, and the two overwrite each other's files.",
-            hint="Uninstall both, then install wagtail-live-content again.",
-            id="wagtail_live.E004",
-        )
+        *_router(),
+        *_policy(),
+        *_origins(),
+        *_numbers(),
+        *_health_token(),
+        *_sessions(),
+        *_unknown(),
     ]
 
 
@@ -101,6 +106,60 @@ def _is_origin(origin: object) -> bool:
     return (
         bool(parts.scheme and parts.hostname) and exact and not named_default and "@" not in origin
     )
+
+
+def _numbers() -> list[CheckMessage]:
+    return [
+        Error(
+            f"{conf.PREFIX}{name.upper()} is {value!r}.",
+            hint=f"Give it {_kind(name)} between {low:g} and {high:g}.",
+            id="wagtail_live.E005",
+        )
+        for name, (low, high) in RANGES.items()
+        if not _is_number(name, value := getattr(conf.settings, name)) or not low <= value <= high
+    ]
+
+
+_DEFAULTS = {field.name: field.default for field in fields(conf.Settings)}
+
+
+def _is_number(name: str, value: object) -> bool:
+    whole = isinstance(_DEFAULTS[name], int)
+    return isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+
+
+def _kind(name: str) -> str:
+    return "a whole number" if isinstance(_DEFAULTS[name], int) else "a number"
+
+
+def _health_token() -> list[CheckMessage]:
+    token = conf.settings.health_token
+    if token == "" or (isinstance(token, str) and len(token) >= TOKEN_CHARACTERS):
+        return []
+    return [
+        Error(
+            "WAGTAIL_LIVE_HEALTH_TOKEN can be guessed: it is no text, or a short one.",
+            hint=f"Give it at least {TOKEN_CHARACTERS} random characters, or leave it out.",
+            id="wagtail_live.E006",
+        )
+    ]
+
+
+def _sessions() -> list[CheckMessage]:
+    _, engine = conf.session_cookie()
+    try:
+        store = import_module(engine).SessionStore
+        if hasattr(store, "get_model_class"):
+            store.get_model_class()
+    except (ImportError, AttributeError, RuntimeError) as error:
+        return [
+            Error(
+                f"Sessions cannot be read, so nobody with a session cookie can follow: {error}",
+                hint="Name a working SESSION_ENGINE, and put its app into INSTALLED_APPS.",
+                id="wagtail_live.E008",
+            )
+        ]
+    return []
 
 
 def _unknown() -> list[CheckMessage]:
