@@ -14,7 +14,7 @@ from example_project.newsroom.models import Notice
 from tests import newsroom
 from tests.live import caught_up, end, settled, sync
 from tests.newsroom import Newsroom, publish
-from wagtail_live import feed, log, relay
+from wagtail_live import feed, log, relay, tail
 from wagtail_live.events import Audience
 from wagtail_live.exceptions import ServiceUnavailable
 from wagtail_live.models import Entry, Head
@@ -208,6 +208,94 @@ async def test_an_entry_that_cannot_be_followed_is_a_fresh_base(
         await sync(lambda: publish(news.tram, title="On it goes"))
         [frame] = await settled(client)
         assert frame["data"][0]["title"] == "On it goes"
+
+
+async def test_entries_that_the_database_refuses_are_a_fresh_base(
+    news: Newsroom, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    settings.WAGTAIL_LIVE_POLL_SECONDS = 0.01
+
+    def fail(*args: Any) -> Any:
+        raise OperationalError("too many SQL variables")
+
+    async with LiveClient() as client:
+        await client.subscribe("pages", ARTICLES)
+        monkeypatch.setattr(Source, "touched", fail)
+        await sync(lambda: publish(news.tram, title="Refused"))
+        frame = await client.hear()
+        assert (frame["event"], frame["reset"]) == ("init", "renewed")
+
+
+async def test_who_comes_while_the_log_is_read_for_nobody_misses_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reading, go_on = threading.Event(), threading.Event()
+    since = Source.since
+
+    def slow(*args: Any) -> Any:
+        reading.set()
+        assert go_on.wait(10)
+        return since(*args)
+
+    await relay.current().caught_up()
+    monkeypatch.setattr(Source, "since", slow)
+    await sync(lambda: Notice.objects.create(text="before"))
+    assert await asyncio.to_thread(reading.wait, 10)
+    async with LiveClient() as client:
+        await client.subscribe("notices", "fields=text")
+        await sync(lambda: Notice.objects.create(text="while it was read"))
+        go_on.set()
+        frames = await settled(client)
+        told = {row["text"] for frame in frames for row in frame["data"]}
+        assert "while it was read" in told
+
+
+async def test_who_asks_a_relay_that_is_about_to_stop_is_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(relay, "CATCH_UP_SECONDS", 2.0)
+    current = relay.current()
+    await current.caught_up()
+    monkeypatch.setattr(relay, "IDLE_SECONDS", -1.0)
+    await current.caught_up()
+
+
+async def test_what_is_read_back_joins_on_or_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tail, "ENTRIES_LIMIT", 2)
+    await sync(lambda: [Notice.objects.create(text=text) for text in "ab"])
+    current = relay.current()
+    until = Source.until
+    reading, go_on = threading.Event(), threading.Event()
+
+    def slow(*args: Any, **kwargs: Any) -> Any:
+        found = until(*args, **kwargs)
+        reading.set()
+        assert go_on.wait(10)
+        return found
+
+    monkeypatch.setattr(Source, "until", slow)
+    async with LiveClient() as client:
+        await client.subscribe("notices", "fields=text")
+        oldest = await sync(log.floor)
+        reached = asyncio.create_task(current.reach(oldest))
+        assert await asyncio.to_thread(reading.wait, 10)
+        await sync(lambda: [Notice.objects.create(text=text) for text in "cdef"])
+        await settled(client)
+        go_on.set()
+        kept = await reached
+        numbers = [entry.position.number for entry in kept.gap(kept.base).entries]
+        assert numbers == list(range(kept.base.number + 1, kept.last.number + 1))
+
+
+async def test_a_very_long_gap_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay, "GAP_LIMIT", 2)
+    monkeypatch.setattr(tail, "ENTRIES_LIMIT", 1)
+    async with LiveClient() as client:
+        cursor = (await client.subscribe("notices", "fields=text"))["cursor"]
+        await sync(lambda: [Notice.objects.create(text=text) for text in "abc"])
+        await settled(client)
+        answer = await client.subscribe("notices", "fields=text", cursor=cursor, uid="back")
+        assert (answer["event"], answer["reset"]) == ("init", "too_many")
 
 
 async def test_a_relay_that_died_goes_on_where_it_was(news: Newsroom) -> None:

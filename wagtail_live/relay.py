@@ -41,10 +41,16 @@ SOON_SECONDS = 0.05
 CATCH_UP_SECONDS = 15.0
 #: So often the same entries are tried before they are left out and everybody starts afresh.
 TRIES = 4
+#: Who missed more entries than this is not told one by one.
+GAP_LIMIT = 10_000
 
 
 class _Discontinuity(Exception):
     """The log does not go on where this process stopped: restored, pruned too far, unreadable."""
+
+
+class _Unfollowable(Exception):
+    """What the entries touched could not be found out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +233,7 @@ class Relay:
                 # The interval is between two readings, however long the first one took.
                 interval = SOON_SECONDS if soon else settings.poll_seconds
                 await self._listener.wait(max(0.0, began + interval - loop.time()))
-                if self._feeds:
+                if self._feeds or self._waiting:
                     idle_since = loop.time()
                 elif loop.time() - idle_since > IDLE_SECONDS:
                     self._task = None
@@ -270,6 +276,9 @@ class Relay:
         news = await database.run(read)
         if news.batch is None:
             return news
+        if news.touched is None and self._feeds:
+            # Somebody came while it was read, perhaps with a base from before: that one must hear.
+            return await self._advance()
         for live_query in self.hub.touched(news.batch):
             self._feeds[live_query.query, live_query.audience].push(news.batch)
         if news.touched is None:
@@ -292,14 +301,16 @@ class Relay:
         self._reaching_back = None
 
     async def _reach_back(self, tail: Tail) -> None:
+        before = tail.base
         try:
-            past = await database.run(partial(_past, self.source, tail.base))
+            past = await database.run(partial(_past, self.source, before))
         except BadCursor:
             return  # the log does not hold it any more: the next reading finds out
         except Exception:
             self._reaching_back = None  # the next one who comes tries again
             raise
-        if self.tail is tail:
+        # It may have become too long meanwhile: what was read would not join on.
+        if self.tail is tail and tail.base == before:
             tail.reach_back(*past)
 
     def _prune_now_and_then(self) -> None:
@@ -354,7 +365,11 @@ def _read_news(source: Source, position: Position, wanted: bool) -> _News:
     last = entries[-1].position
     if not wanted:
         return _News(unnumbered, Batch(before=position, last=last))
-    touched = source.touched(entries)
+    try:
+        touched = source.touched(entries)
+    except DatabaseError as error:
+        # The log was read: it is these entries that the database refuses, and perhaps for ever.
+        raise _Unfollowable from error
     return _News(unnumbered, touched.batch(position, last), entries, touched)
 
 
@@ -369,4 +384,6 @@ def _older_gap(source: Source, position: Position) -> Gap:
     while found := source.since(last):
         entries += found
         last = found[-1].position
+        if len(entries) > GAP_LIMIT:
+            raise BadCursor("too_many")
     return Gap(tuple(entries), source.touched(entries).batch(position, last))
