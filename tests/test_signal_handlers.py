@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group
 from django.core.management import call_command
-from django.db import connection, transaction
+from django.db import IntegrityError, connection, transaction
+from django.db.models.signals import pre_save
 from django.utils import timezone
 from wagtail.models import (
     Collection,
@@ -297,6 +299,43 @@ class TestTransactions:
         assert log.number() == 1
         [entry] = log.read(before)
         assert (entry.model, entry.object_id) == ("newsroom.notice", str(notice.pk))
+
+    @pytest.mark.parametrize("meanwhile", [0, 1], ids=["numbered", "numbered and pruned"])
+    def test_a_save_that_ends_after_its_announcement_counts_is_heard_again(
+        self, news: Newsroom, monkeypatch: pytest.MonkeyPatch, meanwhile: int
+    ) -> None:
+        notice = Notice.objects.create(text="Fog")
+
+        def freeze(**kwargs: Any) -> None:
+            with monkeypatch.context() as patch:
+                patch.setattr(log, "UNSETTLED_SECONDS", 0)
+                assert log.number() == 1
+            if meanwhile:
+                log.new_epoch()
+
+        notice.text = "Storm"
+        pre_save.connect(freeze, sender=Notice)
+        try:
+            before = log.head().number
+            notice.save()
+        finally:
+            pre_save.disconnect(freeze, sender=Notice)
+        entries = log.read(before + 1)
+        assert [(one.kind, one.object_id) for one in entries] == [("save", str(notice.pk))]
+
+    def test_what_a_failed_save_announced_is_settled_in_the_next_ones_transaction(
+        self, news: Newsroom
+    ) -> None:
+        notice = Notice(text=None)
+        with pytest.raises(IntegrityError):
+            notice.save()
+        notice.text = "Fog"
+        before = log.head().number
+        with transaction.atomic():
+            notice.save()
+            assert log.head().number == before
+        [entry] = log.read(before)
+        assert entry.object_id == str(notice.pk)
 
 
 class TestSnippets:

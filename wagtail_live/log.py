@@ -13,6 +13,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from functools import partial
 from typing import Any, ClassVar
 from uuid import UUID, uuid4
 from weakref import WeakSet, WeakValueDictionary
@@ -147,16 +148,24 @@ def announce(
     return int(row.pk)
 
 
-def settle(announced: int, object_id: object) -> None:
-    """The announced save has happened: number its entry and ring."""
+def settle(announced: int, kind: Kind, model: type[Model], object_id: object) -> None:
+    """
+    The announced save has happened: number its entry and ring.
+
+    When it took so long that the entry counts already, perhaps was read before the save, or is
+    pruned, a second one follows.
+    """
+    using = database()
+    rows = EntryRow.objects.using(using).filter(pk=announced)
     try:
-        EntryRow.objects.using(database()).filter(pk=announced).update(
-            object_id=str(object_id), settled=True
-        )
+        if not rows.filter(position__isnull=True).update(object_id=str(object_id), settled=True):
+            was = rows.values_list("was", flat=True).first()
+            append(kind, model, object_id, was=was)
     except Exception:
         logger.exception("an entry was not settled; it counts in %d s", UNSETTLED_SECONDS)
         return
-    number_and_ring(wait=False)
+    # A save that failed before may have announced what one in a transaction settles.
+    transaction.on_commit(partial(number_and_ring, wait=False), using=using, robust=True)
 
 
 def number_and_ring(*, wait: bool) -> None:

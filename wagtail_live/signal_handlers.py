@@ -126,8 +126,8 @@ def saved(
     """A row was written."""
     announced = instance.__dict__.pop("_wagtail_live_announced", None)
     if announced is not None:
-        row, key = announced
-        log.settle(row, key or instance.pk)
+        row, kind, model, key = announced
+        log.settle(row, kind, model, key or instance.pk)
     elif (created or raw) and sender in content_models() and _may_be_live(instance):
         log.append(Kind.SAVE, sender if raw else _specific(instance), instance.pk, using=using)
 
@@ -363,7 +363,7 @@ def _state(
         log.append(kind, model, key, was=was, using=using)
     else:
         announced = log.announce(kind, model, key, was=was)
-        instance._wagtail_live_announced = announced, key
+        instance._wagtail_live_announced = announced, kind, model, key
 
 
 def _model_of(origin: Any) -> type[Any]:
