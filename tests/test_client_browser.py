@@ -105,10 +105,21 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self._answer(200, "text/html; charset=utf-8", text, csp)
         elif name == "wagtail-live.0123456789ab.js":
             self._answer(200, "text/javascript", (STATIC / "wagtail-live.js").read_text())
-        elif name == "wagtail-live-dom.js":
+        elif name in ("wagtail-live-dom.js", "wagtail-live-events.js"):
             self._answer(200, "text/javascript", (STATIC / name).read_text())
         else:
             self._answer(404, "text/plain", "not found")
+
+    def do_POST(self) -> None:
+        """A stream that answers each subscription and ends."""
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        data = {"id": 12, "title": f"From {self.path}"}
+        frames = [
+            {"type": "subscription", "event": "init", "data": data, "uid": one["uid"]}
+            for one in asked
+        ]
+        events = "".join(f"data: {json.dumps(frame)}\n\n" for frame in frames)
+        self._answer(200, "text/event-stream", f": ping\n\n{events}")
 
     def _answer(self, status: int, kind: str, text: str, csp: str = "") -> None:
         body = text.encode()
@@ -151,10 +162,10 @@ def visit(site: Site, browser: Browser) -> Iterator[Visit]:
     context = browser.new_context()
     errors: list[str] = []
 
-    def visit(body: str, csp: str = "", url: str | None = None) -> Page:
+    def visit(body: str, csp: str = "", url: str | None = None, more: str = "") -> Page:
         script = (
             '<script type="module" src="/static/wagtail-live.0123456789ab.js" '
-            f'data-url="{url or site.websocket_url}"></script>'
+            f'data-url="{url or site.websocket_url}" {more}></script>'
         )
         site.pages["/"] = (
             f"<!doctype html><html><head>{script}</head><body>{body}</body></html>",
@@ -473,3 +484,14 @@ def test_an_address_may_be_relative(site: Site, visit: Visit) -> None:
     page.evaluate(f"document.body.innerHTML = {json.dumps(ARTICLE)}")
     expect(page.locator("html")).to_have_attribute("data-wagtail-live-status", "reconnecting")
     assert opened[0] == site.url.replace("http", "ws") + "/websocket"
+
+
+@pytest.mark.parametrize(
+    ("more", "path"),
+    [("", "/live/events/"), ('data-events-url="/cms/live/events/"', "/cms/live/events/")],
+)
+def test_where_no_websocket_opens_the_markup_follows_the_event_stream(
+    visit: Visit, more: str, path: str
+) -> None:
+    page = visit(ARTICLE, STRICT_CSP, url="/websocket", more=more)
+    expect(page.locator("h1")).to_have_text(f"From {path}", timeout=20_000)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from django.contrib.staticfiles import finders
 from django.template import Context, Template
+from django.urls import include, path
 
 
 class _Elements(HTMLParser):
@@ -54,6 +55,28 @@ def test_the_address_is_the_setting_s(settings: Any) -> None:
 def test_an_address_of_none_is_the_default(settings: Any) -> None:
     settings.WAGTAIL_LIVE_WEBSOCKET_URL = None
     assert printed()["data-url"] == "/websocket"
+
+
+@pytest.mark.parametrize(
+    ("mount", "websocket", "said"),
+    [
+        ("live/", "", None),
+        ("cms/live/", "", "/cms/live/events/"),
+        ("cms/live/", "wss://live.example.com/cms/websocket", None),
+        ("live/", "wss://live.example.com/cms/websocket", "/live/events/"),
+    ],
+)
+def test_the_event_stream_is_named_where_the_client_would_look_elsewhere(
+    settings: Any, mount: str, websocket: str, said: str | None
+) -> None:
+    settings.ROOT_URLCONF = (path(mount, include("wagtail_live.urls")),)
+    settings.WAGTAIL_LIVE_WEBSOCKET_URL = websocket
+    assert printed().get("data-events-url") == said
+
+
+def test_a_site_without_the_urls_names_no_event_stream(settings: Any) -> None:
+    settings.ROOT_URLCONF = ()
+    assert "data-events-url" not in printed()
 
 
 def test_the_source_follows_the_static_storage(settings: Any) -> None:
