@@ -29,6 +29,7 @@ from example_project.newsroom.models import Author
 from tests.requires import program
 from tests.servers import ROOT, Server, answers, free_port, wait_until
 from wagtail_live import (
+    changes,
     checks,
     conf,
     database,
@@ -38,6 +39,7 @@ from wagtail_live import (
     policy,
     protocol,
     relay,
+    sse,
     testing,
 )
 from wagtail_live.checks.settings import RANGES
@@ -194,6 +196,26 @@ def test_every_member_of_a_message_is_in_the_reference_and_no_other(kind: Any) -
     tag = kind.__struct_config__.tag
     table = rows(section(page("reference/messages.md"), f"`{tag}`"))
     assert {row[0].strip("`") for row in table} == set(kind.__struct_fields__)
+
+
+def test_the_parameters_of_the_other_transports_are_in_the_reference_and_no_other() -> None:
+    names = set(protocol.Subscribe.__struct_fields__)
+    events_page, changes_page = page("reference/events.md"), page("reference/changes.md")
+    table = rows(section(events_page, "`GET`: one subscription"))
+    assert {row[0].strip("`") for row in table} == names
+    table = rows(section(changes_page, "Parameters"))
+    assert {row[0].strip("`") for row in table} == names | {"wait"}
+
+
+def test_the_bounds_of_the_other_transports_are_in_the_reference() -> None:
+    said = " ".join(page("reference/events.md").split())
+    assert f"more than {sse.ANSWER_SECONDS:.0f} seconds" in said
+    assert f"within {sse.BODY_SECONDS:.0f} seconds" in said
+    assert (sse.LIFE, f"retry: {sse.AGAIN_MS}" in said) == ((4, 8), True)
+    said = " ".join(page("reference/changes.md").split())
+    assert f"{changes.WAIT_SECONDS:.0f} at most" in said
+    assert f"{changes.WAITING_LIMIT} requests may wait at once" in said
+    assert f"`Retry-After: {changes.AGAIN_SECONDS}`" in said
 
 
 def test_every_check_is_in_the_reference_and_no_other() -> None:
@@ -558,7 +580,11 @@ def _with_added_lines(text: str, block: Block) -> str:
         if number not in block.added:
             assert line in lines or not line, f"{block}: the file has no line {line!r}"
             continue
-        following = next(later for later in shown[number:] if later)
+        following = next(
+            later
+            for at, later in enumerate(shown[number:], start=number + 1)
+            if later and at not in block.added
+        )
         lines.insert(lines.index(following), line)
     return "\n".join(lines) + "\n"
 
@@ -630,6 +656,30 @@ def test_the_client_in_python_is_told_what_there_is_and_what_changes(
         client.terminate()
     assert told.startswith("update [{")
     assert "'title': 'Told'" in told
+
+
+@pytest.mark.server
+def test_the_program_that_rebuilds_does_so_at_first_and_after_each_change(
+    server: Server, tmp_path: Path
+) -> None:
+    (tmp_path / "rebuild.py").write_text(named("rebuild-script").text)
+    build = "print('built', flush=True)"
+    with subprocess.Popen(
+        [sys.executable, "rebuild.py", server.url, sys.executable, "-c", build],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as program:
+        assert program.stdout
+        for _ in range(2):
+            assert program.stdout.readline() == "built\n"
+            wait_until((tmp_path / "rebuild.cursor").exists, what="the cursor")
+            server.shell(
+                "from example_project.newsroom.models import ArticlePage as A;"
+                "A.objects.live().public().first().save_revision().publish()"
+            )
+        assert program.stdout.readline() == "built\n"
+        program.terminate()
 
 
 @pytest.mark.server
