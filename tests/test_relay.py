@@ -392,3 +392,23 @@ async def test_equal_strangers_share_a_look_up_that_is_under_way_and_no_other() 
     assert len(asked) == 3
     await current.shared("stranger", look_up)
     assert len(asked) == 4
+
+
+async def test_trouble_with_a_query_is_not_taken_for_its_end(
+    news: Newsroom, monkeypatch: pytest.MonkeyPatch, quick_retries: None
+) -> None:
+    """What is no refusal is tried again: nobody is told that everything is gone."""
+    real = Representation._filtered
+    failures = iter(range(2))
+
+    def filtered(self: Representation, view: Any) -> Any:
+        if self.query.collection == "pages" and next(failures, None) is not None:
+            raise TypeError("half a connection")
+        return real(self, view)
+
+    async with LiveClient() as client:
+        await client.subscribe("pages", ARTICLES)
+        monkeypatch.setattr(Representation, "_filtered", filtered)
+        await sync(lambda: publish(news.tram, title="Still here"))
+        [frame] = await settled(client)
+        assert (frame["event"], frame["data"][0]["title"]) == ("update", "Still here")

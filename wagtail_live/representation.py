@@ -8,6 +8,7 @@ Blocking: call it through ``database.run``.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Hashable, Iterable, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
@@ -30,6 +31,8 @@ from wagtail_live import conf
 from wagtail_live.events import Answer, Audience, Query, Snapshot
 from wagtail_live.exceptions import Forbidden, InvalidQuery
 from wagtail_live.policy import Policy
+
+logger = logging.getLogger("wagtail_live")
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -129,10 +132,12 @@ class Representation:
             rows: dict[Hashable, str] = {self.query.item: row} if row is not None else {}
             return Answer(frozenset({self.query.item}), rows, anchors=anchors)
         try:
-            with _query_errors():
+            # It was possible once: anything but a refusal is trouble, to be tried again.
+            with _refusals():
                 view = self._view()
                 queryset = self._filtered(view)
-        except (InvalidQuery, Forbidden):
+        except (InvalidQuery, Forbidden) as refused:
+            logger.info("a live query has become impossible, it holds nothing: %s", refused)
             return Answer(keys, {}, held=frozenset())
         held = None
         if compare or len(keys) > KEYS_LIMIT:
@@ -289,15 +294,23 @@ def _http_request(query: Query, audience: Audience, site: Site | None) -> HttpRe
 def _query_errors() -> Iterator[None]:
     """Say what the API endpoint would say about a query, as our errors."""
     try:
+        with _refusals():
+            yield
+    except (ValidationError, FieldError, DataError, OverflowError, TypeError, ValueError):
+        # What the endpoint itself does not expect: a filter's value that its column cannot hold.
+        raise InvalidQuery from None
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Say what the endpoint refuses outright, as our errors; let everything else through."""
+    try:
         yield
     except BadRequestError as error:
         raise InvalidQuery(_sentence(str(error))) from None
     except (PermissionDenied, APIException):
         raise Forbidden from None
     except (Http404, ObjectDoesNotExist):
-        raise InvalidQuery from None
-    except (ValidationError, FieldError, DataError, OverflowError, TypeError, ValueError):
-        # What the endpoint itself does not expect: a filter's value that its column cannot hold.
         raise InvalidQuery from None
 
 
