@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
+import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -31,6 +33,7 @@ SERVERS = {
     "daphne": ("daphne",),
     "hypercorn": ("hypercorn",),
     "hypercorn, two workers on uvloop": ("hypercorn", "-w", "2", "-k", "uvloop"),
+    "hypercorn, all its processes at once": ("hypercorn", "-w", "1"),
     "hypercorn in one process": ("hypercorn", "-w", "0"),
     "hypercorn in one process on uvloop": ("hypercorn", "-w", "0", "-k", "uvloop"),
 }
@@ -82,7 +85,9 @@ async def waiting(
     await writer.wait_closed()
 
 
-async def test_everybody_is_told_and_the_process_ends(server: Server) -> None:
+async def test_everybody_is_told_and_the_process_ends(
+    server: Server, request: pytest.FixtureRequest
+) -> None:
     async with AsyncExitStack() as stack:
         clients = [await following(server) for _ in range(CLIENTS)]
         for client in clients:
@@ -94,7 +99,10 @@ async def test_everybody_is_told_and_the_process_ends(server: Server) -> None:
             await stack.enter_async_context(waiting(server, stream, until=b'"event":"init"')),
             await stack.enter_async_context(waiting(server, f"/live/changes/?{query}")),
         ]
-        server.terminate()
+        if "at once" in request.node.name:  # as systemd does
+            os.killpg(server.process.pid, signal.SIGTERM)
+        else:
+            server.terminate()
         async with asyncio.timeout(END_SECONDS):
             told = await asyncio.gather(*map(end_of, clients))
             await asyncio.gather(*(answer.read() for answer in answers))

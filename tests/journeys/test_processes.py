@@ -86,6 +86,8 @@ class Pair:
 
 
 def start_pair(environment: dict[str, str], folder: Path, password: str) -> Pair:
+    # Between two questions a follower here reads nothing, for as long as a shell takes to start.
+    environment = {**environment, "HEARTBEAT_SECONDS": "300"}
     servers = [
         DemoServer(folder / "one.log", environment, "--workers", str(WORKERS), wait=False),
         DemoServer(folder / "other.log", environment, wait=False),
