@@ -182,18 +182,23 @@ test("heartbeats keep the stream, silence ends it", async () => {
   assert.ok(request.isGone);
 });
 
-test("a proxy that holds the stream back is named, and tried again", async () => {
-  const browser = new Browser();
-  const tab = browser.open();
-  await browser.until(() => browser.streams.length);
-  browser.request.begin("");
-  await browser.pass(5.1);
-  assert.equal(tab.errors[0].code, "STREAM_BUFFERED");
-  assert.match(tab.errors[0].message, /proxy/);
-  assert.ok(browser.request.isGone);
-  assert.ok(!tab.statuses.includes("connected"));
-  await browser.until(() => browser.requests.length === 2);
-});
+for (const [held, seconds, act] of [
+  ["what comes", 5.1, (request) => request.begin("")],
+  ["even the headers", 8.1, () => {}],
+]) {
+  test(`a proxy that holds back ${held} is named, and tried again`, async () => {
+    const browser = new Browser();
+    const tab = browser.open();
+    await browser.until(() => browser.streams.length);
+    act(browser.request);
+    await browser.pass(seconds);
+    assert.equal(tab.errors[0].code, "STREAM_BUFFERED");
+    assert.match(tab.errors[0].message, /proxy/);
+    assert.ok(browser.request.isGone);
+    assert.ok(!tab.statuses.includes("connected"));
+    await browser.until(() => browser.requests.length === 2);
+  });
+}
 
 const problem = (code) => ({ type: "server", status: "error", error: { code, message: "No." } });
 

@@ -3,9 +3,10 @@
 // that changes. The tabs of an origin share one stream. Manual: docs/reference/client.md
 
 const PING = '{"type":"ping"}';
+const ANSWER_SECONDS = 8; // in which a request must be answered
 const SIGN_SECONDS = 5; // in which a stream that has begun must say something
 const FRESH_SECONDS = 10; // a stream heard within these is there
-const ANSWER_SECONDS = 5; // in which the tab that holds the stream must answer
+const LEADER_SECONDS = 5; // in which the tab that holds the stream must answer
 const GATHER_SECONDS = 0.05; // in which other tabs say what they follow
 const SOON_SECONDS = 0.01;
 const LAZY_SECONDS = 5; // what nobody follows any more is asked for a while longer
@@ -81,6 +82,12 @@ function openStream(address, messages, { window, clock }, { alive, frame, again,
     tell(...reasons);
   }
 
+  // A buffering proxy may hold back the headers, too.
+  function expect(seconds, message) {
+    clock.clearTimeout(timer);
+    timer = clock.setTimeout(() => end(lost, "STREAM_BUFFERED", message), seconds * 1000);
+  }
+
   function sign(tell, text) {
     if (signal.aborted) return;
     clock.clearTimeout(timer);
@@ -96,6 +103,10 @@ function openStream(address, messages, { window, clock }, { alive, frame, again,
   });
 
   async function read() {
+    expect(
+      ANSWER_SECONDS,
+      "The event stream does not begin: the server is not there, or a proxy on the way buffers it.",
+    );
     const response = await (window.fetch ?? fetch)(address, {
       method: "POST",
       body: JSON.stringify(messages), // as text/plain: no preflight
@@ -105,14 +116,9 @@ function openStream(address, messages, { window, clock }, { alive, frame, again,
     });
     const isStream = /^text\/event-stream\b/.test(response.headers.get("content-type"));
     if (!response.ok || !isStream) return end(lost, ...(await refusal(response)));
-    timer = clock.setTimeout(
-      () =>
-        end(
-          lost,
-          "STREAM_BUFFERED",
-          "The event stream begins but brings nothing: a proxy on the way buffers it.",
-        ),
-      SIGN_SECONDS * 1000,
+    expect(
+      SIGN_SECONDS,
+      "The event stream begins but brings nothing: a proxy on the way buffers it.",
     );
     const decoder = new TextDecoder();
     const reader = response.body.getReader();
@@ -290,7 +296,7 @@ function keepTogether(address, options, own, { messages, hear }) {
     if (reign) return reign.stream.put(own, messages());
     channel.postMessage({ from: own, messages: messages() });
     // One that is frozen holds the lock and does nothing.
-    unanswered = clock.setTimeout(() => stand({ steal: true }), ANSWER_SECONDS * 1000);
+    unanswered = clock.setTimeout(() => stand({ steal: true }), LEADER_SECONDS * 1000);
   }
 
   const lead = () =>
