@@ -36,7 +36,7 @@ ALLOWED = {
     # Delivery.
     "handshake": {"conf", "policy"},
     "impact": {"content", "events"},
-    "missed": {"content", "events", "exceptions", "hub", "impact", "representation"},
+    "missed": {"content", "events", "exceptions", "hub", "representation"},
     "source": {"events", "hub", "impact", "log", "missed", "representation"},
     "feed": {
         "conf",

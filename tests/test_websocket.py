@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from typing import Any
@@ -20,9 +22,10 @@ from example_project.newsroom.models import (
     SectionPage,
 )
 from tests import newsroom
-from tests.live import end, settled, sync
+from tests.live import caught_up, end, settled, sync
 from tests.newsroom import Newsroom, publish
 from wagtail_live import log, relay
+from wagtail_live.source import Source
 from wagtail_live.testing import Closed, LiveClient, Refused
 
 pytestmark = [pytest.mark.databases, pytest.mark.usefixtures("committed")]
@@ -441,6 +444,19 @@ async def missed(client: LiveClient) -> list[tuple[str, Any]]:
     return [one for index, one in enumerate(told) if one not in told[:index]]
 
 
+class Gate(Source):
+    """Keeps the relay from reading until it is opened."""
+
+    def __init__(self) -> None:
+        self.reached = threading.Event()
+        self.open = threading.Event()
+
+    def number(self) -> bool:
+        self.reached.set()
+        self.open.wait(60)
+        return super().number()
+
+
 class TestResuming:
     async def test_a_good_cursor_gives_what_was_missed(self, news: Newsroom) -> None:
         async with LiveClient() as client:
@@ -484,6 +500,7 @@ class TestResuming:
             ferry = await sync(both)
             assert ferry.pk in [row["id"] for row in (await settled(client))[-1]["data"]]
         await sync(ferry.delete)
+        await caught_up()
         async with LiveClient() as client:
             await client.subscribe("pages", ARTICLES, cursor=cursor)
             told = await missed(client)
@@ -509,15 +526,68 @@ class TestResuming:
             assert answer["event"] == "resume"
             assert await settled(client) == []
 
-    async def test_what_was_restricted_meanwhile_is_a_delete(self, news: Newsroom) -> None:
+    @pytest.mark.parametrize("later", ["nothing", "unpublished", "deleted", "added"])
+    async def test_what_was_restricted_meanwhile_is_a_reset(
+        self, news: Newsroom, later: str
+    ) -> None:
         async with LiveClient() as client:
             cursor = (await client.subscribe("pages", ARTICLES))["cursor"]
-        await sync(
-            lambda: PageViewRestriction.objects.create(page=news.town, restriction_type="login")
-        )
+
+        def meanwhile() -> None:
+            PageViewRestriction.objects.create(page=news.town, restriction_type="login")
+            if later == "unpublished":
+                ArticlePage.objects.get(pk=news.tram.pk).unpublish()
+            elif later == "deleted":
+                ArticlePage.objects.get(pk=news.bells.pk).delete()
+            elif later == "added":
+                newsroom.add_article(news.town, "Secret")
+
+        await sync(meanwhile)
+        await caught_up()
         async with LiveClient() as client:
+            answer = await client.subscribe("pages", ARTICLES, cursor=cursor)
+            assert (answer["event"], answer["reset"]) == ("init", "access_changed")
+            assert [row["title"] for row in answer["data"]] == ["Opera"]
+
+    async def test_what_was_restricted_by_itself_is_not_named_when_it_goes_or_moves(
+        self, news: Newsroom
+    ) -> None:
+        def restrict() -> None:
+            for page in (news.bells, news.tram):
+                PageViewRestriction.objects.create(page=page, restriction_type="login")
+
+        await sync(restrict)
+        async with LiveClient() as client:
+            cursor = (await client.subscribe("pages", ARTICLES))["cursor"]
+
+        def meanwhile() -> None:
+            ArticlePage.objects.get(pk=news.bells.pk).delete()
+            ArticlePage.objects.get(pk=news.tram.pk).move(
+                SectionPage.objects.get(pk=news.arts.pk), pos="last-child"
+            )
+
+        await sync(meanwhile)
+        async with LiveClient() as client:
+            answer = await client.subscribe("pages", ARTICLES, cursor=cursor)
+            assert answer["event"] == "resume"
+            assert await settled(client) == []
+
+    async def test_what_left_before_the_query_was_looked_at_is_in_the_gap(
+        self, news: Newsroom
+    ) -> None:
+        async with LiveClient() as client:
+            cursor = (await client.subscribe("pages", ARTICLES))["cursor"]
+        await relay.current().close()  # as a process that never held this live query
+        async with LiveClient() as other, LiveClient() as client:
+            await other.subscribe("notices")
+            gate = relay.current().source = Gate()
+            await asyncio.to_thread(gate.reached.wait)
+            await sync(lambda: ArticlePage.objects.get(pk=news.tram.pk).unpublish())
+            base = await other.subscribe("pages", ARTICLES, uid="base")
+            assert news.tram.pk not in [row["id"] for row in base["data"]]
+            asyncio.get_running_loop().call_later(0.2, gate.open.set)
             await client.subscribe("pages", ARTICLES, cursor=cursor)
-            assert await missed(client) == [("delete", sorted([news.tram.pk, news.bells.pk]))]
+            assert await missed(client) == [("delete", [news.tram.pk])]
 
     async def test_an_item_that_went_meanwhile_is_a_delete(self, news: Newsroom) -> None:
         async with LiveClient() as client:
@@ -603,16 +673,18 @@ class TestResuming:
     async def test_descendants_of_a_section_moved_out_of_sight_meanwhile_are_deletes(
         self, news: Newsroom
     ) -> None:
+        def prepare() -> SectionPage:
+            home = type(news.home).objects.get(pk=news.home.pk)
+            private: SectionPage = home.add_child(
+                instance=SectionPage(title="Private", slug="private")
+            )
+            PageViewRestriction.objects.create(page=private, restriction_type="login")
+            return private
+
+        private = await sync(prepare)
         async with LiveClient() as client:
             cursor = (await client.subscribe("pages", ARTICLES))["cursor"]
-
-        def meanwhile() -> None:
-            home = type(news.home).objects.get(pk=news.home.pk)
-            private = home.add_child(instance=SectionPage(title="Private", slug="private"))
-            PageViewRestriction.objects.create(page=private, restriction_type="login")
-            Page.objects.get(pk=news.town.pk).move(private, "last-child")
-
-        await sync(meanwhile)
+        await sync(lambda: Page.objects.get(pk=news.town.pk).move(private, "last-child"))
         async with LiveClient() as client:
             await client.subscribe("pages", ARTICLES, cursor=cursor)
             assert await missed(client) == [("delete", sorted([news.tram.pk, news.bells.pk]))]

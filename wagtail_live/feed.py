@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from functools import lru_cache, partial
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from wagtail_live import conf, database
 from wagtail_live.conf import settings
@@ -23,6 +24,8 @@ from wagtail_live.source import Source
 from wagtail_live.tail import Tail
 
 logger = logging.getLogger("wagtail_live")
+
+T = TypeVar("T")
 
 #: A snapshot serves everybody who joins within this time, unless a change comes first.
 SNAPSHOT_SECONDS = 1.0
@@ -37,6 +40,8 @@ class Reader(Protocol):
 
     hub: Hub
     source: Source
+    #: When, by the loop's clock, the last reading began that left nothing out.
+    read_at: float
 
     async def caught_up(self) -> None:
         """Return when everything that was committed before the call has been read."""
@@ -64,6 +69,8 @@ class Feed:
         self._work: asyncio.Task[None] | None = None
         self._snapshot: tuple[float, Snapshot] | None = None
         self._has_base = False
+        #: When the content was last looked at, by the loop's clock.
+        self._looked_at = float("-inf")
         #: What those who came back had missed, by the step at which they were: see ``Tail``.
         self._missed: dict[int, Missed | BadCursor] = {}
         self._pushes = 0
@@ -142,7 +149,7 @@ class Feed:
         now = asyncio.get_running_loop().time()
         if self._snapshot is not None and now - self._snapshot[0] < SNAPSHOT_SECONDS:
             return self._snapshot[1]
-        snapshot = await database.run(self.representation.snapshot)
+        snapshot = await self._look(self.representation.snapshot)
         live_query.held |= snapshot.held
         live_query.anchors = snapshot.anchors
         self._snapshot = now, snapshot
@@ -153,24 +160,29 @@ class Feed:
         position = _sealer().open(cursor, self._fingerprint)
         if not self._has_base:
             await self._first_base(live_query)
+        # What had left when the content was last looked at is not held, and no batch will tell of
+        # it: so the gap ends only after everything that was committed until then.
+        if self._reader.read_at < self._looked_at:
+            await self._reader.caught_up()
         missed = await self._missed_since(live_query, position)
         live_query.resume(follower, missed, self._seal(missed.last))
 
     async def _first_base(self, live_query: LiveQuery) -> None:
-        """
-        Learn what the live query holds, for the sake of those who hold it already.
-
-        What left it before this was read must be in the gap, what leaves later is in a batch: so
-        the gap ends only after everything committed until now.
-        """
+        """Learn what the live query holds, for the sake of those who hold it already."""
         try:
             await self._base(live_query)
         except Forbidden:
             if live_query.query.item is None:
                 raise
             # The item has gone since: the cursor proves that its holder could see it.
-        await self._reader.caught_up()
         self._has_base = True
+
+    async def _look(self, question: Callable[[], T]) -> T:
+        """Return the answer of the content, and remember when it was given."""
+        try:
+            return await database.run(question)
+        finally:
+            self._looked_at = asyncio.get_running_loop().time()
 
     async def _missed_since(self, live_query: LiveQuery, position: Position) -> Missed:
         """Return what is missing after ``position``; who missed the same shares the look-up."""
@@ -219,10 +231,12 @@ class Feed:
         for wait in (*RETRY_SECONDS, None):
             async with self.lock:
                 batch, self._pending = self._pending, None
+                # What came since the batch does not touch this live query, or it would be in it.
+                upto = self.hub.position
                 if batch is None or self.live_query is None:
                     return
                 try:
-                    await self._settle(self.live_query, batch)
+                    await self._settle(self.live_query, batch, self._seal(upto))
                 except Exception:
                     logger.exception(
                         "a live query could not be answered: %r", self.live_query.query
@@ -230,7 +244,7 @@ class Feed:
                     counts.failed()
                     self._pending = batch.merge(self._pending) if self._pending else batch
                 else:
-                    self._covered = batch.last
+                    self._covered = upto
                     return
                 if wait is None:
                     self._pending = None
@@ -240,25 +254,25 @@ class Feed:
                     return
             await asyncio.sleep(wait)
 
-    async def _settle(self, live_query: LiveQuery, batch: Batch) -> None:
+    async def _settle(self, live_query: LiveQuery, batch: Batch, cursor: str) -> None:
         question = live_query.question(batch)
         if question is None:
             return
         self._snapshot = None
         reason = "renewed"
         if not question.renew:
-            answer = await database.run(partial(self._answer, live_query, question))
+            answer = await self._look(partial(self._answer, live_query, question))
             if not answer.too_many and len(live_query.left(answer)) <= LEFT_LIMIT:
-                live_query.settle(answer, self._seal(batch.last))
+                live_query.settle(answer, cursor)
                 return
             reason = "too_many"
         try:
-            snapshot = await database.run(self.representation.snapshot)
+            snapshot = await self._look(self.representation.snapshot)
         except LiveError as error:
             # The item is gone, or the page that the query names.
             logger.debug("a live query became empty: %s", error)
             snapshot = Snapshot(frozenset(), ())
-        live_query.renew(snapshot, reason, self._seal(batch.last))
+        live_query.renew(snapshot, reason, cursor)
 
     def _answer(self, live_query: LiveQuery, question: Question) -> Answer:
         return self.representation.answer(

@@ -8,12 +8,11 @@ Blocking: call it through ``database.run``.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable
 from typing import Any
 
 from django.apps import apps
 
-from wagtail_live import impact
 from wagtail_live.content import base_model, page_labels, page_model
 from wagtail_live.events import Entry, Gap, Kind, Missed
 from wagtail_live.exceptions import BadCursor
@@ -35,14 +34,14 @@ def missed(
         return Missed({}, {}, frozenset(), batch.last)
     if question.renew:
         raise BadCursor("renewed")
-    keys, hidden = question.keys, frozenset[Hashable]()
+    keys = question.keys
     if question.compare:
         if live_query.label not in batch.compare:
             raise BadCursor("query_changed")
         if live_query.label not in page_labels():
             raise BadCursor("access_changed")
-        touched, hidden = _access_changes(representation, live_query.label, entries)
-        keys |= touched
+        if _access_changed(representation, entries):
+            raise BadCursor("access_changed")
     answer = representation.answer(keys, compare=False, known=frozenset(), limit=limit)
     if answer.too_many:
         raise BadCursor("too_many")
@@ -52,11 +51,7 @@ def missed(
         updated={key: row for key, row in answer.rows.items() if known.get(key, True)},
         left=_of_its_model(
             live_query,
-            {
-                key
-                for key in _asked(live_query, keys) - answer.rows.keys()
-                if key in seen or key in hidden
-            },
+            {key for key in _asked(live_query, keys) - answer.rows.keys() if key in seen},
         ),
         last=batch.last,
     )
@@ -89,9 +84,17 @@ def _visibility(
     to_python = root._meta.pk.to_python
     known: dict[Hashable, bool] = {}
     seen: set[Hashable] = set()
+    is_page = live_query.label in page_labels()
+    restricted = _restricted_pages(representation) if is_page else frozenset()
+    hidden = _hidden_then(representation, restricted, entries) if is_page else []
 
     def note(key: Hashable, model: str, was: Any) -> None:
-        visible = was is not None and representation.was_visible(model, was)
+        visible = (
+            was is not None
+            and key not in restricted
+            and not any(was.get("path", "").startswith(tree) for tree in hidden)
+            and representation.was_visible(model, was)
+        )
         known.setdefault(key, visible)
         if visible:
             seen.add(key)
@@ -126,26 +129,46 @@ def _moved_along(root: int, old_path: str) -> list[tuple[int, dict[str, Any]]]:
     ]
 
 
-def _access_changes(
-    representation: Representation, label: str, entries: Iterable[Entry]
-) -> tuple[frozenset[Hashable], frozenset[Hashable]]:
-    """Return the keys of live pages whose restrictions changed, and those of them seen before."""
-    touched: set[Hashable] = set()
-    seen: set[Hashable] = set()
+def _access_changed(representation: Representation, entries: Iterable[Entry]) -> bool:
+    """
+    Return whether restrictions changed of what the audience can read or could meanwhile.
+
+    What its holder has then depends on when it was told: a fresh base is surer than a retraction
+    too few or, of what never was to be seen, one too many.
+    """
+    policy, audience = representation.policy, representation.audience
+    now_hidden = policy.hidden_trees(audience)
     for entry in entries:
         if entry.kind is not Kind.ACCESS or entry.model not in page_labels():
             continue
-        was: Mapping[str, Any] = entry.was or {}
-        below = representation.policy.trees_of([int(entry.object_id)])
-        if not below:
-            continue
-        pages = apps.get_model(label)._base_manager.filter(impact.below(below), live=True)
-        keys = set(pages.values_list("pk", flat=True))
-        touched |= keys
-        if representation.policy.accepted(was, representation.audience):
-            others = representation.policy.hidden_trees(
-                representation.audience, ignoring=int(entry.object_id)
+        if policy.accepted(entry.was or {}, audience):
+            return True
+        trees = policy.trees_of([int(entry.object_id)])
+        if not all(tree.startswith(tuple(now_hidden)) for tree in trees):
+            return True
+    return False
+
+
+def _restricted_pages(representation: Representation) -> frozenset[Hashable]:
+    """Return the ids of the pages with a restriction not passed, and of their aliases."""
+    policy = representation.policy
+    return frozenset(policy.paths_of(policy.restricted_pages(representation.audience)))
+
+
+def _hidden_then(
+    representation: Representation, restricted: frozenset[Hashable], entries: Iterable[Entry]
+) -> list[str]:
+    """Return where restricted pages lay that have moved since, or are gone with what hid them."""
+    policy, audience = representation.policy, representation.audience
+    found: set[str] = set()
+    for entry in entries:
+        was = entry.was or {}
+        if entry.kind is Kind.SAVE and "path" in was and int(entry.object_id) in restricted:
+            found.add(was["path"])
+        elif entry.kind is Kind.DELETE and entry.was is not None:
+            found.update(
+                gone["path"]
+                for gone in entry.was["objects"]
+                if not all(policy.accepted(one, audience) for one in gone.get("restrictions", ()))
             )
-            hidden = pages.filter(impact.below(others)) if others else pages.none()
-            seen |= keys - set(hidden.values_list("pk", flat=True))
-    return frozenset(touched), frozenset(seen)
+    return sorted(found)

@@ -101,30 +101,36 @@ class Policy:
         collection = was.get("collection")
         return collection is None or collection not in self.hidden_collections(audience)
 
-    def hidden_trees(self, audience: Audience, *, ignoring: int | None = None) -> list[str]:
+    def hidden_trees(self, audience: Audience) -> list[str]:
         """
         Return the tree paths of pages whose restriction ``audience`` does not pass.
 
         Follows ``Page.get_view_restrictions()``: an alias has the restrictions of its source.
-        ``ignoring`` leaves the restrictions of that one page out.
         """
-        remembered: dict[Any, list[str]] = self.__dict__.setdefault("_hidden_trees", {})
-        if (audience, ignoring) not in remembered:
-            restricted = _unaccepted(PageViewRestriction, "page_id", audience) - {ignoring}
-            found = self.trees_of(restricted) if restricted else []
-            remembered[audience, ignoring] = found
-        return remembered[audience, ignoring]
+        remembered: dict[Audience, list[str]] = self.__dict__.setdefault("_hidden_trees", {})
+        if audience not in remembered:
+            restricted = self.restricted_pages(audience)
+            remembered[audience] = self.trees_of(restricted) if restricted else []
+        return remembered[audience]
+
+    def restricted_pages(self, audience: Audience) -> set[int]:
+        """Return the ids of the pages with a restriction that ``audience`` does not pass."""
+        return _unaccepted(PageViewRestriction, "page_id", audience)
 
     def trees_of(self, pages: Iterable[int]) -> list[str]:
         """Return the tree paths of ``pages`` and of all their aliases."""
+        return sorted(self.paths_of(pages).values())
+
+    def paths_of(self, pages: Iterable[int]) -> dict[int, str]:
+        """Return the tree paths of ``pages`` and of all their aliases, by id."""
         rows = page_model()._base_manager
-        found = dict(rows.filter(pk__in=pages).values_list("pk", "path"))
+        found = dict(rows.filter(pk__in=list(pages)).values_list("pk", "path"))
         frontier = set(found)
         while frontier:
             aliases = dict(rows.filter(alias_of__in=frontier).values_list("pk", "path"))
             frontier = aliases.keys() - found.keys()
             found |= aliases
-        return sorted(found.values())
+        return found
 
     def accepted(self, was: Mapping[str, Any], audience: Audience) -> bool:
         """Return whether ``audience`` passed a page restriction that ``was`` so: an entry's."""

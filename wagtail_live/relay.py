@@ -74,6 +74,8 @@ class Relay:
         self._looking_up: dict[Hashable, asyncio.Task[Audience]] = {}
         #: How many clients this loop has.
         self.sessions = 0
+        #: When, by the loop's clock, the last reading began that left nothing out.
+        self.read_at = float("-inf")
         self._feeds: dict[tuple[Query, Audience], Feed] = {}
         self._task: asyncio.Task[None] | None = None
         self._ready: asyncio.Future[None] | None = None
@@ -223,6 +225,7 @@ class Relay:
                     failures += 1
                 else:
                     if not soon:
+                        self.read_at = began
                         _tell(waiting)
                         waiting = []
                 self._waiting += waiting

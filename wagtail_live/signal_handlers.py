@@ -148,6 +148,8 @@ def before_delete(
     else:
         gone = [_gone(instance)]
     keys = [one["pk"] for one in gone]
+    if issubclass(sender, page_model()):
+        _note_restrictions(gone)
     log.append(
         Kind.DELETE,
         base_model(sender),
@@ -289,6 +291,14 @@ def _gone(instance: Any) -> dict[str, Any]:
     names = {"collection": "collection_id"}
     was = {column: getattr(instance, names.get(column, column)) for column in columns}
     return {"pk": instance.pk, "model": _specific(instance)._meta.label_lower, **was}
+
+
+def _note_restrictions(gone: list[dict[str, Any]]) -> None:
+    """Add to pages that are about to go the restrictions that go with them."""
+    by_page = {one["pk"]: one for one in gone}
+    for restriction in PageViewRestriction.objects.filter(page__in=by_page):
+        _, page, was = _restricted(restriction)
+        by_page[page].setdefault("restrictions", []).append(was)
 
 
 def _visibility_columns(model: type[Model]) -> list[str]:
