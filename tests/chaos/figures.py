@@ -1,0 +1,150 @@
+"""What a run has shown, in numbers. Pure."""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from itertools import pairwise
+from statistics import median, quantiles
+from typing import Any
+
+from tests.chaos.checker import Subscription
+from tests.chaos.history import History, Span
+from tests.chaos.journal import Record
+
+
+@dataclass
+class Delivery:
+    """One change that one subscription had to learn."""
+
+    client: str
+    committed: float
+    learned: float | None
+
+    @property
+    def seconds(self) -> float:
+        return (self.learned or self.committed) - self.committed
+
+
+@dataclass
+class Figures:
+    """The numbers of one run."""
+
+    database: str
+    seed: int
+    seconds: float
+    clients: int
+    changes_committed: int
+    frames_delivered: int
+    deliveries: int
+    lost: int
+    application_duplicates: int
+    rows_repeated_on_the_wire: int
+    resumes: int
+    resets: dict[str, int]
+    median_ms: float
+    p99_ms: float
+    calm_p99_ms: float
+    recoveries: list[dict[str, Any]]
+    converged_after_seconds: float
+    violations: int
+    refusals: dict[str, int] = field(default_factory=dict)
+
+    def json(self) -> str:
+        return json.dumps(asdict(self), indent=2)
+
+
+def deliveries(subscriptions: Iterable[Subscription], history: History) -> list[Delivery]:
+    """Return, for each change and each subscription that could see it, when it was learned."""
+    found: list[Delivery] = []
+    for subscription in subscriptions:
+        found += _learned_by(subscription, history)
+    return found
+
+
+def _learned_by(subscription: Subscription, history: History) -> list[Delivery]:
+    learned: dict[str, list[tuple[float, int | None]]] = defaultdict(list)
+    for t, key, seen in subscription.learned:
+        learned[key].append((t, seen))
+    bases = [t for t, _ in learned.pop("*", [])]
+    if not bases:
+        return []
+    found = []
+    for epoch, life in enumerate(history.epochs):
+        ended = min((other.began for other in history.epochs[epoch + 1 :]), default=float("inf"))
+        line = history.timeline(subscription.scope, subscription.asker, epoch)
+        for key, spans in line.spans.items():
+            for before, span in pairwise(spans):
+                if not span.certain or not (span.holds or before.holds):
+                    continue
+                if not max(bases[0], life.began) < span.end < ended:
+                    continue
+                at = _first(span, learned[key], bases, subscription)
+                if at is None and ended < float("inf"):
+                    continue  # the epoch ended: what was not yet told is undone
+                found.append(Delivery(subscription.client, span.end, at))
+    return found
+
+
+def _first(
+    span: Span,
+    learned: list[tuple[float, int | None]],
+    bases: list[float],
+    subscription: Subscription,
+) -> float | None:
+    """Return when the state of ``span``, or a newer one, was known."""
+    start = bisect_left(learned, (span.begin, -1))
+    for t, seen in learned[start:]:
+        if seen is None or seen >= span.version:
+            return t
+    if not span.holds:  # it was not held at all: any base without it says so
+        start = bisect_left(bases, span.begin)
+        return bases[start] if start < len(bases) else None
+    return None
+
+
+def recoveries(faults: list[Record], found: list[Delivery]) -> list[dict[str, Any]]:
+    """Return, by kind of fault, the longest time from its end until all it held up was known."""
+    longest: dict[str, float] = {}
+    for fault in faults:
+        began, ended = fault["began"], fault["t"]
+        late = [
+            one.learned - max(ended, one.committed)
+            for one in found
+            if one.learned is not None and began <= one.committed <= ended + 1 < one.learned + 1
+        ]
+        longest[fault["fault"]] = max([longest.get(fault["fault"], 0.0), *late])
+    return [
+        {"fault": name, "seconds": round(seconds, 2)} for name, seconds in sorted(longest.items())
+    ]
+
+
+def percentiles(found: list[Delivery], faults: list[Record]) -> tuple[float, float, float]:
+    """Return median, 99th percentile, and the latter away from faults, in milliseconds."""
+    every = [one.seconds for one in found if one.learned is not None]
+    calm = [
+        one.seconds
+        for one in found
+        if one.learned is not None
+        and not any(fault["began"] - 1 <= one.committed <= fault["t"] + 6 for fault in faults)
+    ]
+    return _ms(median(every or [0])), _p99(every), _p99(calm)
+
+
+def _p99(values: list[float]) -> float:
+    return _ms(quantiles(values, n=100)[98]) if len(values) > 1 else 0.0
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 1)
+
+
+def total(counters: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """Return the sum of ``counters``."""
+    found: Counter[str] = Counter()
+    for counter in counters:
+        found.update(counter)
+    return dict(found.most_common())
