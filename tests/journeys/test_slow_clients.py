@@ -36,16 +36,20 @@ GROWTH_BYTES = 40 * 1024 * 1024
 SECONDS = 60.0
 AUTHORS = {"type": "subscribe", "collection": "authors", "uid": "a"}
 
-WRITE = f"""
+
+def write(changes: int) -> str:
+    return f"""
 import time
 from example_project.newsroom.models import Author
 author = Author.objects.get(name="Prolific")
-for number in range(1, {CHANGES} + 1):
+for number in range(1, {changes} + 1):
     author.role = str(number)
     author.bio = chr(97 + number % 26) * {ROW_BYTES}
     author.save()
     time.sleep(0.1)  # two quick edits may be told as one
 """
+
+
 PREPARE = f"""
 from example_project.newsroom.models import Author
 Author.objects.update_or_create(
@@ -203,7 +207,7 @@ async def test_those_who_do_not_read_are_cut_and_nobody_else_is(
                 await asyncio.sleep(0.05)
 
         measuring = asyncio.create_task(measure())
-        writing = asyncio.create_task(asyncio.to_thread(server.shell, WRITE))
+        writing = asyncio.create_task(asyncio.to_thread(server.shell, write(CHANGES)))
         *heard, throttled = await asyncio.gather(
             *map(until_the_last, (one, two, three)), or_cut(until_the_last(slow, pause=0.02))
         )
@@ -230,6 +234,22 @@ async def test_those_who_do_not_read_are_cut_and_nobody_else_is(
         assert answer["event"] == "resume"
         update = await told(client)
         assert (update["event"], update["data"][0]["role"]) == ("update", str(CHANGES))
+
+
+async def test_a_server_stops_although_its_clients_do_not_read(
+    server: Server, stalled: list[StalledClient]
+) -> None:
+    await asyncio.to_thread(server.shell, PREPARE)
+    for _ in range(3):
+        stalled.append(await asyncio.to_thread(StalledClient, server))
+    async with following(server, AUTHORS) as (client, _):
+        # More than their sockets hold, and not enough to be cut for.
+        await asyncio.to_thread(server.shell, write(2))
+        while (await told(client))["data"][0]["role"] != "2":
+            pass
+        server.terminate()
+        await asyncio.to_thread(server.process.wait, SECONDS)
+    await asyncio.to_thread(server.start)
 
 
 async def test_a_client_that_reads_gets_far_more_than_the_bound_at_once(server: Server) -> None:
