@@ -21,6 +21,7 @@ TOKEN = "a-token-that-is-long-enough"  # noqa: S105 - for these tests
 @pytest.fixture(autouse=True)
 def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(status, "_last", None)
+    monkeypatch.setattr(status, "LOOK_SECONDS", 60.0)
 
 
 def get(client: Client | None = None, **headers: str) -> HttpResponse:
@@ -83,8 +84,6 @@ def test_an_active_superuser_sees_the_figures(
 def test_it_answers_with_503_while_the_database_does_not(
     monkeypatch: pytest.MonkeyPatch, settings: Any
 ) -> None:
-    settings.DATABASES["default"]["ATOMIC_REQUESTS"] = True
-
     def look() -> Report:
         raise ConnectionError("refused")
 

@@ -90,6 +90,7 @@ def test_watching_shows_it_again_until_it_is_stopped(monkeypatch: pytest.MonkeyP
 @pytest.mark.usefixtures("committed")
 def test_it_works_while_no_server_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(status, "_last", None)
+    monkeypatch.setattr(status, "LOOK_SECONDS", 60.0)
     found: Any = shown(monkeypatch, status.report())
     assert found[1] == 0
     assert found[0].startswith("Status      ok\n")

@@ -16,7 +16,7 @@ from django.db import DatabaseError, connection  # noqa: F401 - two_writers asks
 from django.utils import timezone
 
 from example_project.newsroom.models import Notice
-from tests.live import end, sync
+from tests.live import end, settled, sync
 from tests.test_log import Open, append, two_writers
 from wagtail_live import counts, log, status
 from wagtail_live.diagnosis import Problem
@@ -32,6 +32,7 @@ FIGURES = status.Figures(position=0, sessions=0, live_queries=0, subscriptions=0
 def forgetful(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Each test looks for itself, and counts from the beginning."""
     monkeypatch.setattr(status, "_last", None)
+    monkeypatch.setattr(status, "LOOK_SECONDS", 60.0)
     monkeypatch.setattr(status, "counts", counts.Counts())
     yield
 
@@ -91,7 +92,8 @@ async def test_a_row_that_cannot_be_written_disturbs_nobody(
         await client.subscribe("notices")
         assert await asyncio.to_thread(tried.wait, 20)
         await sync(lambda: Notice.objects.create(text="Fog"))
-        assert (await client.hear())["event"] == "create"
+        [frame] = await settled(client)
+        assert frame["event"] == "create"
 
 
 def test_what_has_ended_is_not_written_again() -> None:
@@ -238,7 +240,8 @@ def test_a_database_that_hangs_is_down_and_holds_one_thread(
     assert status.report().status == "ok"
 
 
-def test_who_asks_within_a_second_gets_the_same_answer() -> None:
+def test_who_asks_within_a_second_gets_the_same_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(status, "FRESH_SECONDS", 1000.0)
     first = status.report()
     renewed(id=uuid4())
     assert status.report() is first

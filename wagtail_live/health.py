@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from django.db import DatabaseError, connections, transaction
+from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils.crypto import constant_time_compare
 from django.views.decorators.cache import never_cache
@@ -30,11 +30,6 @@ def health(request: HttpRequest) -> HttpResponse:
     if _has_token(request) or (report.log is not None and _is_superuser(request)):
         body.update(figures(report))
     return JsonResponse(body, status=503 if report.status == "down" else 200)
-
-
-for _alias in connections:
-    # With ATOMIC_REQUESTS Django would ask the database before it asks us.
-    transaction.non_atomic_requests(using=_alias)(health)
 
 
 def codes(report: Report) -> list[str]:
