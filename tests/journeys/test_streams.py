@@ -1,4 +1,4 @@
-"""Event streams from real servers: cut, stalled, behind a proxy."""
+"""Event streams from real servers: many on one connection, cut, stalled, behind a proxy."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -16,9 +17,13 @@ from typing import Any, Self
 
 import httpx
 import pytest
+from h2.connection import H2Connection
+from h2.errors import ErrorCodes
+from h2.events import DataReceived, ResponseReceived
 from playwright.async_api import async_playwright
 
 from tests import sites
+from tests.journeys.certificate import Certificate
 from tests.requires import program
 from tests.servers import ROOT, Server, answers, free_port, wait_until
 from tests.sites import environment_of
@@ -28,6 +33,7 @@ pytestmark = pytest.mark.server
 APPLICATION = "tests.journeys.observed:application"
 EVENTS = "/live/events/"
 NOTICES = {"collection": "notices", "query": "limit=100"}
+STREAMS = 60
 CHANGES = 5
 HEAR_SECONDS = 30.0
 WRITER = """
@@ -73,6 +79,87 @@ class Writer:
     def _expect(self, word: str) -> None:
         assert self.process.stdout
         assert self.process.stdout.readline().strip() == word
+
+
+class TlsServer(Server):
+    """hypercorn with TLS, and so with HTTP/2."""
+
+    def __init__(self, log: Path, environment: dict[str, str], certificate: Certificate) -> None:
+        self.certificate = certificate
+        files = ("--certfile", str(certificate.file), "--keyfile", str(certificate.key))
+        super().__init__(
+            log, environment, *files, program="hypercorn", application=APPLICATION, wait=False
+        )
+        self.url = self.url.replace("http:", "https:")
+        self.wait()
+
+    def _answers(self) -> bool:
+        assert self.process.poll() is None, self.log.read_text()
+        with contextlib.suppress(httpx.HTTPError):
+            return httpx.get(f"{self.url}/debug/state", verify=self.certificate.trust()).is_success
+        return False
+
+
+class Connection:
+    """One HTTP/2 connection and what each of its streams has said, as text."""
+
+    def __init__(self, server: TlsServer) -> None:
+        self.server = server
+        self.said: dict[int, bytes] = {}
+        self.statuses: list[bytes] = []
+        self._http = H2Connection()
+
+    async def __aenter__(self) -> Self:
+        trust = self.server.certificate.trust()
+        trust.set_alpn_protocols(["h2"])
+        self._reader, self._writer = await asyncio.open_connection(
+            "localhost", self.server.port, ssl=trust
+        )
+        self._http.initiate_connection()
+        self._reading = asyncio.create_task(self._read())
+        return self
+
+    async def __aexit__(self, *details: object) -> None:
+        self._reading.cancel()
+        await asyncio.wait([self._reading])
+        self._writer.close()
+
+    def get(self, address: str) -> None:
+        stream = self._http.get_next_available_stream_id()
+        self.said[stream] = b""
+        asked = {
+            ":method": "GET",
+            ":scheme": "https",
+            ":authority": f"localhost:{self.server.port}",
+            ":path": address,
+        }
+        self._http.send_headers(stream, list(asked.items()), end_stream=True)
+        self._flush()
+
+    def leave(self, stream: int) -> None:
+        self._http.reset_stream(stream, ErrorCodes.CANCEL)
+        self._flush()
+
+    async def until_all_say(self, text: str) -> None:
+        async with asyncio.timeout(HEAR_SECONDS):
+            while any(text.encode() not in said for said in self.said.values()):
+                assert not self._reading.done(), self._reading
+                await asyncio.sleep(0.01)
+
+    async def _read(self) -> None:
+        while True:
+            self._flush()
+            for event in self._http.receive_data(await self._reader.read(65536)):
+                if isinstance(event, DataReceived):
+                    self.said[event.stream_id] += event.data
+                    self._http.acknowledge_received_data(
+                        event.flow_controlled_length, event.stream_id
+                    )
+                elif isinstance(event, ResponseReceived):
+                    self.statuses.append(dict(event.headers)[b":status"])
+
+    def _flush(self) -> None:
+        self._writer.write(self._http.data_to_send())
 
 
 class Follower:
@@ -168,6 +255,38 @@ async def warm_up(client: httpx.AsyncClient) -> None:
     """Let the server start what it keeps: its relay, its threads."""
     async with Follower(client).following():
         pass
+
+
+async def test_many_streams_on_one_http2_connection_hear_every_change(
+    site: Path, writer: Writer, tmp_path: Path
+) -> None:
+    certificate = Certificate(tmp_path)
+    server = TlsServer(tmp_path / "hypercorn.log", environment_of(site), certificate)
+    texts = [f"To all, {number}" for number in range(CHANGES)]
+    address = f"{EVENTS}?{httpx.QueryParams(NOTICES)}"
+    try:
+        async with Connection(server) as connection:
+            connection.get(address)
+            await connection.until_all_say('"init"')
+        before = await until_left(server.url, certificate.trust())
+        async with Connection(server) as connection:
+            for _ in range(STREAMS):
+                connection.get(address)
+            await connection.until_all_say('"init"')
+            for text in texts:
+                await writer.write(text)
+            await connection.until_all_say(texts[-1])
+            assert connection.statuses == [b"200"] * STREAMS
+            for said in connection.said.values():
+                assert re.findall(r'"text":"(To all, \d+)"', said.decode()) == texts
+            for stream in connection.said:
+                connection.leave(stream)
+            # The connection goes on, with some tasks of the server's own.
+            await until_left(server.url, certificate.trust(), before + STREAMS // 10)
+        await until_left(server.url, certificate.trust(), before)
+    finally:
+        server.stop()
+    assert "Traceback" not in server.log.read_text()
 
 
 async def test_who_was_cut_gets_the_whole_gap_and_nothing_stays_of_who_left(
