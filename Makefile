@@ -15,7 +15,7 @@ MAKEFLAGS += --no-print-directory
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: help install demo test test-matrix check lint types migrations js-types budget docs fmt clean
+.PHONY: help install demo test chaos test-matrix check lint types migrations js-types budget docs fmt clean
 .DEFAULT_GOAL := help
 
 help:
@@ -23,6 +23,7 @@ help:
 	@echo "make demo         serve the example newsroom and its front end  (PORT= FRONTEND_PORT= DATABASE_URL= REDIS_URL=)"
 	@echo "make test         run every test that this machine can run      (ARGS=\"-k cursor\"; REQUIRE_ALL=1 makes skips fail)"
 	@echo "make test-matrix  run the suite on the lowest and highest supported versions"
+	@echo "make chaos        break servers, network and database around 53 clients (SECONDS=60 DATABASE=sqlite|postgresql|mariadb SEED=1)"
 	@echo "make check        lint, types, migrations, JavaScript types, docs, size of the client"
 	@echo "make docs         build the documentation into docs/_build/html"
 	@echo "make fmt          format the code"
@@ -57,6 +58,12 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	@$(BIN)/python tests/run.py $(ARGS)
+
+SECONDS ?= 60
+DATABASE ?= sqlite
+SEED ?= 1
+chaos: $(INSTALLED)
+	@$(BIN)/python -m tests.chaos.run --database $(DATABASE) --seconds $(SECONDS) --seed $(SEED) $(ARGS)
 
 test-matrix: $(INSTALLED)
 	@$(BIN)/tox run $(if $(ARGS),-- $(ARGS))
