@@ -1,0 +1,135 @@
+"""The checker of the chaos runs, on journals of a few lines: an honest one, and spoilt ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.chaos.checker import Subscription
+from tests.chaos.history import Epoch, History, Operation
+from tests.chaos.nemesis import faults, schedule
+from tests.chaos.scopes import everything
+
+WORLD = {
+    f"notices:{key}": {
+        "kind": "notice", "live": True, "restricted": None, "parent": None, "version": 0,
+    }
+    for key in (1, 2)
+} | {
+    "notices:3": {
+        "kind": "notice", "live": True, "restricted": "password", "parent": None, "version": 0,
+    }
+}  # fmt: skip
+Frames = list[dict[str, Any]]
+
+
+def row(key: int, version: int) -> dict[str, Any]:
+    return {"id": key, "text": f"v{version} notice"}
+
+
+def frame(event: str, data: Any, position: int) -> dict[str, Any]:
+    return {"type": "subscription", "event": event, "data": data, "cursor": f"{position}"}
+
+
+def honest() -> Frames:
+    """Notice 1 is written at 1 and 3, notice 2 at 2 and hidden at 4."""
+    return [
+        frame("init", [row(1, 0), row(2, 0)], 0),
+        frame("update", [row(1, 10)], 1),
+        frame("update", [row(2, 20)], 2),
+        frame("update", [row(1, 30)], 3),
+        frame("delete", [2], 4),
+    ]
+
+
+def history() -> History:
+    effects = [
+        {"object": "notices:1", "version": 10},
+        {"object": "notices:2", "version": 20},
+        {"object": "notices:1", "version": 30},
+        {"object": "notices:2", "restricted": "login"},
+    ]
+    made = [
+        Operation("edit", at, at + 0.5, "ok", True, [effect], [(f"uuid{at}", "", "")])
+        for at, effect in enumerate(effects, start=1)
+    ]
+    return History(WORLD, made, [Epoch({at: f"uuid{at}" for at in range(5)})])
+
+
+def checks(frames: Frames) -> set[str]:
+    client = {"id": "one", "asker": "public"}
+    opened = {f"{at}": (at, f"uuid{at}") for at in range(5)}
+    follower = Subscription(client, everything("notices"), history(), opened.get)
+    follower.take({"kind": "ask", "t": 0.5, "cursor": None})
+    for at, one in enumerate(frames):
+        follower.take({"kind": "frame", "t": 10.0 + at, "frame": one})
+    follower.check_end({"notices:1": row(1, 30)}, 20.0)
+    return {one.check for one in follower.violations}
+
+
+def drop(frames: Frames) -> None:
+    del frames[1]
+
+
+def swap(frames: Frames) -> None:
+    frames[1], frames[3] = frames[3], frames[1]
+
+
+def leak(frames: Frames) -> None:
+    frames.insert(2, frame("delete", [3], 1))
+
+
+def phantom(frames: Frames) -> None:
+    frames[2] = frame("update", [row(2, 19)], 2)
+
+
+def stale_cursor(frames: Frames) -> None:
+    frames[1]["cursor"] = "2"
+
+
+def skip_revocation(frames: Frames) -> None:
+    frames[4] = frame("update", [row(1, 30)], 4)
+
+
+def no_base(frames: Frames) -> None:
+    del frames[0]
+
+
+def test_an_honest_journal_passes() -> None:
+    assert checks(honest()) == set()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "expected"),
+    [
+        (drop, "I1"),
+        (swap, "I3"),
+        (leak, "I10"),
+        (phantom, "I2"),
+        (stale_cursor, "I1"),
+        (skip_revocation, "I7"),
+        (no_base, "I9"),
+    ],
+)
+def test_a_spoilt_journal_is_found(spoil: Callable[[Frames], None], expected: str) -> None:
+    frames = honest()
+    spoil(frames)
+    assert expected in checks(frames)
+
+
+def test_what_the_application_is_told_twice_is_found() -> None:
+    follower = Subscription(
+        {"id": "one", "asker": "public"}, everything("notices"), history(), {}.get
+    )
+    for t in (1.0, 2.0):
+        follower.take({"kind": "app", "t": t, "event": "update", "data": [row(1, 10)]})
+    assert [one.check for one in follower.violations] == ["I6"]
+
+
+def test_a_schedule_is_its_seeds_and_lasts_as_long_as_asked() -> None:
+    possible = faults(redis=True, database_server=True)
+    strokes = schedule(7, 60, possible)
+    assert strokes == schedule(7, 60, possible) != schedule(8, 60, possible)
+    assert all(0 < stroke.at < 60 for stroke in strokes)
