@@ -138,6 +138,25 @@ def test_when_everything_was_compared_what_is_not_held_now_has_left(
     assert followed.held == now
 
 
+@pytest.mark.parametrize("comes_back", [False, True], ids=["joins", "resumes"])
+def test_what_somebody_comes_with_is_still_new_to_those_who_follow(comes_back: bool) -> None:
+    early, late = Client(event="create"), Client()
+    followed = live_query([1], early)
+    if comes_back:
+        followed.resume(
+            late.follower, Missed({2: '{"id":2}'}, {}, frozenset(), Position(1, "")), "c"
+        )
+    else:
+        followed.learn({1, 2})
+        followed.add(late.follower)
+    followed.settle(answer([1, 2], [1, 2]), "c")
+    assert early.told == [("create", [2])]
+    followed.settle(answer([2], [2]), "c")
+    assert early.told == [("create", [2])]
+    followed.settle(answer([2], []), "c")
+    assert json.loads(late.texts[-1])["data"] == [2]
+
+
 def test_a_key_that_was_not_asked_about_stays() -> None:
     followed = live_query([1, 2])
     assert followed.left(answer([1], [])) == {1}

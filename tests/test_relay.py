@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 from django.db import OperationalError, connection
+from wagtail.models import PageViewRestriction
 
-from example_project.newsroom.models import Notice
+from example_project.newsroom.models import Notice, SectionPage
 from tests import newsroom
 from tests.live import caught_up, end, settled, sync
 from tests.newsroom import Newsroom, publish
@@ -248,6 +249,62 @@ async def test_who_comes_while_the_log_is_read_for_nobody_misses_nothing(
         frames = await settled(client)
         told = {row["text"] for frame in frames for row in frame["data"]}
         assert "while it was read" in told
+
+
+async def test_what_somebody_comes_with_before_it_is_told_reaches_the_others_too(
+    news: Newsroom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, go_on = threading.Event(), threading.Event()
+    since = Source.since
+
+    def slow(*args: Any) -> Any:
+        reading.set()
+        assert go_on.wait(10)
+        return since(*args)
+
+    restriction = await sync(
+        lambda: PageViewRestriction.objects.create(page=news.town, restriction_type="login")
+    )
+    monkeypatch.setattr(feed, "SNAPSHOT_SECONDS", 0.0)
+    async with LiveClient() as early, LiveClient() as late:
+        hidden = await early.subscribe("pages", ARTICLES)
+        assert news.tram.pk not in {row["id"] for row in hidden["data"]}
+        await settled(early)
+        monkeypatch.setattr(Source, "since", slow)
+        await sync(restriction.delete)
+        assert await asyncio.to_thread(reading.wait, 10)
+        seen = await late.subscribe("pages", ARTICLES)
+        assert news.tram.pk in {row["id"] for row in seen["data"]}
+        go_on.set()
+        [frame] = await settled(early)
+        assert frame["event"] == "create"
+        assert news.tram.pk in {row["id"] for row in frame["data"]}
+
+
+async def test_who_could_not_be_known_for_a_moment_is_known_the_next_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*args: Any) -> Any:
+        raise ZeroDivisionError
+
+    async with LiveClient() as client:
+        with monkeypatch.context() as patch:
+            patch.setattr("wagtail_live.handshake.identify", fail)
+            answer = await client.subscribe("notices", "fields=text")
+            assert answer["error"]["code"] == "INTERNAL_ERROR"
+        answer = await client.subscribe("notices", "fields=text")
+        assert answer["event"] == "init"
+
+
+def test_who_left_before_a_move_missed_more_than_who_left_after_it(news: Newsroom) -> None:
+    before = log.head().number
+    arts = SectionPage.objects.get(pk=news.arts.pk)
+    SectionPage.objects.get(pk=news.town.pk).move(arts, pos="last-child")
+    publish(SectionPage.objects.get(pk=news.town.pk), title="Moved")
+    entries = log.read(before)
+    both = {one.position.number for one in entries if one.object_id == str(news.town.pk)}
+    assert len(both) == 2
+    assert both <= Source().touched(entries).steps["newsroom.articlepage"]
 
 
 async def test_who_asks_a_relay_that_is_about_to_stop_is_answered(

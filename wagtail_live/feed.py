@@ -31,6 +31,8 @@ T = TypeVar("T")
 SNAPSHOT_SECONDS = 1.0
 #: How long it waits before it asks again, each time that an answer fails; then it gives up.
 RETRY_SECONDS = (0.1, 0.5, 2.0, 5.0)
+#: So many different gaps are remembered for those who come back.
+MISSED_LIMIT = 16
 #: More keys than this in one ``delete`` and a fresh snapshot is shorter.
 LEFT_LIMIT = 1000
 
@@ -150,7 +152,7 @@ class Feed:
         if self._snapshot is not None and now - self._snapshot[0] < SNAPSHOT_SECONDS:
             return self._snapshot[1]
         snapshot = await self._look(self.representation.snapshot)
-        live_query.held |= snapshot.held
+        live_query.learn(snapshot.held)
         live_query.anchors = snapshot.anchors
         self._snapshot = now, snapshot
         self._has_base = True
@@ -201,6 +203,8 @@ class Feed:
             except BadCursor as error:
                 found = error
             if pushes == self._pushes:
+                if len(self._missed) >= MISSED_LIMIT:
+                    del self._missed[next(iter(self._missed))]
                 self._missed[step] = found
         else:
             found = self._missed[step]
@@ -278,7 +282,7 @@ class Feed:
         return self.representation.answer(
             question.keys,
             compare=question.compare,
-            known=frozenset(live_query.held),
+            known=frozenset(live_query.told),
             limit=settings.max_batch,
         )
 

@@ -7,7 +7,7 @@ Pure: it does no I/O of its own (an outbox does), knows neither the database nor
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Set
 from dataclasses import dataclass
 
 from wagtail_live import protocol
@@ -54,6 +54,8 @@ class LiveQuery:
         self.label = label
         self.tree = tree
         self.held: set[Hashable] = set()
+        #: What is held because somebody came with it, before its change was told to the others.
+        self._untold: set[Hashable] = set()
         self.anchors: frozenset[Hashable] = frozenset()
         self.followers: dict[tuple[str | None, protocol.Event | None], set[Follower]] = defaultdict(
             set
@@ -83,6 +85,18 @@ class LiveQuery:
             if not group:
                 del self.followers[follower.uid, follower.event]
 
+    def learn(self, keys: Iterable[Hashable]) -> None:
+        """Hold ``keys`` too: who joins has them. To those who follow they are still new."""
+        unknown = set(keys) - self.held
+        if self.followers:
+            self._untold |= unknown
+        self.held |= unknown
+
+    @property
+    def told(self) -> Set[Hashable]:
+        """What is held, less what is still new to some follower."""
+        return self.held - self._untold if self._untold else self.held
+
     def question(self, batch: Batch) -> Question | None:
         """Return what ``batch`` makes worth looking up, or None when it cannot touch this query."""
         if self.label in batch.renew:
@@ -103,9 +117,11 @@ class LiveQuery:
 
     def settle(self, answer: Answer, cursor: str) -> None:
         """Send what ``answer`` changes to every follower; the last frame carries ``cursor``."""
-        created = [row for key, row in answer.rows.items() if key not in self.held]
-        updated = [row for key, row in answer.rows.items() if key in self.held]
+        told = self.told
+        created = [row for key, row in answer.rows.items() if key not in told]
+        updated = [row for key, row in answer.rows.items() if key in told]
         left = self.left(answer)
+        self._untold.difference_update(answer.rows, left)
         self.held.difference_update(left)
         self.held.update(answer.rows)
         if answer.rows:
@@ -125,7 +141,7 @@ class LiveQuery:
 
     def resume(self, follower: Follower, missed: Missed, cursor: str) -> None:
         """Give a follower that came back what it missed, and count it in."""
-        self.held.update(missed.created, missed.updated)
+        self.learn((*missed.created, *missed.updated))
         changes = _changes(missed.created.values(), missed.updated.values(), missed.left)
         texts = _frames(changes, follower.uid, follower.event, cursor)
         follower.outbox.write(
@@ -151,6 +167,7 @@ class LiveQuery:
     def rebase(self, snapshot: Snapshot) -> None:
         """Take ``snapshot`` as what followers have from now on."""
         self.held = set(snapshot.held)
+        self._untold.clear()
         self.anchors = snapshot.anchors
 
     def base(

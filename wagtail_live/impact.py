@@ -71,8 +71,11 @@ def touched(entries: Sequence[Entry]) -> Touched:
     moved = _moved_trees(entries)
     if moved:
         Site.clear_site_root_paths_cache()
+        saves = {entry.position.number for entry in entries if _is_pages_save(entry)}
         for label in page_labels():
             _newest(changed[label], moved)
+            # Which of several saves moved the tree is not known: before and after each differ.
+            steps[label] |= saves
     _add_dependents(changed)
     for label, keys in changed.items():
         steps[label].update(keys.values())
@@ -125,11 +128,7 @@ def _add_gone(changed: Changed, entry: Entry) -> None:
 
 def _moved_trees(entries: Sequence[Entry]) -> dict[Hashable, int]:
     """Return the keys of all pages below a page whose path or address changed."""
-    before = {
-        int(entry.object_id): entry
-        for entry in reversed(entries)
-        if entry.kind is Kind.SAVE and entry.was and "url_path" in entry.was
-    }
+    before = {int(entry.object_id): entry for entry in reversed(entries) if _is_pages_save(entry)}
     if not before:
         return {}
     newest = {int(entry.object_id): entry.position.number for entry in entries if entry.object_id}
@@ -145,6 +144,10 @@ def _moved_trees(entries: Sequence[Entry]) -> dict[Hashable, int]:
     # what has changed is looked at, never too little.
     last = max(roots.values())
     return dict.fromkeys(pages.filter(below(roots)).values_list("pk", flat=True), last)
+
+
+def _is_pages_save(entry: Entry) -> bool:
+    return entry.kind is Kind.SAVE and entry.was is not None and "url_path" in entry.was
 
 
 def _where(entry: Entry) -> tuple[str, str]:

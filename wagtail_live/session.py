@@ -154,11 +154,12 @@ class Session:
             self._relay.leave(subscription.feed, subscription.follower)
 
     async def _identified(self) -> Audience:
-        if self._audience is None:
-            self._audience = self._relay.shared(
+        known = self._audience
+        if known is None or (known.done() and (known.cancelled() or known.exception())):
+            known = self._audience = self._relay.shared(
                 handshake.anonymity(self._request), partial(database.run, self._identify)
             )
-        return await asyncio.shield(self._audience)
+        return await asyncio.shield(known)
 
     def _identify(self) -> Audience:
         handshake.identify(self._request)
