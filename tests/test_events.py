@@ -84,4 +84,4 @@ def test_the_vocabulary_is_values_only() -> None:
         for name in vars(one)
         if not name.startswith("_") and callable(getattr(one, name))
     }
-    assert functions == {"merge"}
+    assert functions == {"batch", "merge"}
