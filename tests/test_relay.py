@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from django.db import OperationalError, connection
+from django.db import InterfaceError, OperationalError, connection
 from wagtail.models import PageViewRestriction
 
 from example_project.newsroom.models import Notice, SectionPage
@@ -281,17 +281,21 @@ async def test_what_somebody_comes_with_before_it_is_told_reaches_the_others_too
         assert news.tram.pk in {row["id"] for row in frame["data"]}
 
 
+@pytest.mark.parametrize(
+    ("problem", "code"),
+    [(ZeroDivisionError, "INTERNAL_ERROR"), (InterfaceError, "SERVICE_UNAVAILABLE")],
+)
 async def test_who_could_not_be_known_for_a_moment_is_known_the_next_time(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, problem: type[Exception], code: str
 ) -> None:
     def fail(*args: Any) -> Any:
-        raise ZeroDivisionError
+        raise problem
 
     async with LiveClient() as client:
         with monkeypatch.context() as patch:
             patch.setattr("wagtail_live.handshake.identify", fail)
             answer = await client.subscribe("notices", "fields=text")
-            assert answer["error"]["code"] == "INTERNAL_ERROR"
+            assert answer["error"]["code"] == code
         answer = await client.subscribe("notices", "fields=text")
         assert answer["event"] == "init"
 

@@ -10,13 +10,19 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import partial
 
+from django.db import Error as DatabaseError
 from django.http import HttpRequest
 from msgspec import UNSET
 
 from wagtail_live import conf, database, handshake, protocol
 from wagtail_live.conf import settings
 from wagtail_live.events import Audience
-from wagtail_live.exceptions import InvalidPayload, LiveError, TooManySubscriptions
+from wagtail_live.exceptions import (
+    InvalidPayload,
+    LiveError,
+    ServiceUnavailable,
+    TooManySubscriptions,
+)
 from wagtail_live.feed import Feed
 from wagtail_live.hub import Follower
 from wagtail_live.outbox import Outbox
@@ -129,6 +135,9 @@ class Session:
                 )
         except LiveError as problem:
             self._refuse(key, subscription, problem)
+        except DatabaseError as error:
+            logger.warning("a subscription could not begin, the database is not there: %s", error)
+            self._refuse(key, subscription, ServiceUnavailable())
         except Exception:
             logger.exception("a subscription failed: %r", message)
             self._refuse(key, subscription, LiveError())
