@@ -157,6 +157,16 @@ def test_what_somebody_comes_with_is_still_new_to_those_who_follow(comes_back: b
     assert json.loads(late.texts[-1])["data"] == [2]
 
 
+def test_what_had_left_when_somebody_joined_is_new_to_that_one_when_it_comes_back() -> None:
+    client = Client()
+    followed = live_query([1, 2], Client())
+    followed.widen(snapshot(1))
+    followed.add(client.follower)
+    assert followed.told == {1}
+    followed.settle(answer([2], [2], held=frozenset({1, 2})), "c")
+    assert client.told == [("create", [2])]
+
+
 def test_a_key_that_was_not_asked_about_stays() -> None:
     followed = live_query([1, 2])
     assert followed.left(answer([1], [])) == {1}

@@ -147,6 +147,28 @@ class TestFollowing:
             [frame] = await settled(client)
             assert (frame["event"], len(frame["data"])) == ("create", 2)
 
+    async def test_who_comes_before_a_lifting_is_read_takes_it_from_nobody(
+        self, news: Newsroom
+    ) -> None:
+        rule = await sync(
+            lambda: PageViewRestriction.objects.create(page=news.tram, restriction_type="login")
+        )
+        async with LiveClient() as early, LiveClient() as late:
+            await early.subscribe("pages", ARTICLES)
+            await sync(lambda: publish(news.bells))  # a base from before it serves nobody else
+            await settled(early)
+            gate = relay.current().source = Gate()
+            await asyncio.to_thread(gate.reached.wait)
+            await sync(rule.delete)
+            base = await late.subscribe("pages", ARTICLES)
+            assert news.tram.pk in [row["id"] for row in base["data"]]
+            gate.open.set()
+            [frame] = await settled(early)
+            assert (frame["event"], [row["id"] for row in frame["data"]]) == (
+                "create",
+                [news.tram.pk],
+            )
+
     async def test_an_alias_of_a_restricted_page_is_not_shown(self, news: Newsroom) -> None:
         def arrange() -> Page:
             alias = news.tram.create_alias(parent=SectionPage.objects.get(pk=news.arts.pk))

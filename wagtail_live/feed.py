@@ -152,8 +152,7 @@ class Feed:
         if self._snapshot is not None and now - self._snapshot[0] < SNAPSHOT_SECONDS:
             return self._snapshot[1]
         snapshot = await self._look(self.representation.snapshot)
-        live_query.learn(snapshot.held)
-        live_query.anchors = snapshot.anchors
+        live_query.widen(snapshot)
         self._snapshot = now, snapshot
         self._has_base = True
         return snapshot
@@ -167,6 +166,11 @@ class Feed:
         if self._reader.read_at < self._looked_at:
             await self._reader.caught_up()
         missed = await self._missed_since(live_query, position)
+        waiting = self._pending and live_query.question(self._pending)
+        if waiting and waiting.compare:
+            # What left and came back with it is no news to those who follow here, but to this one
+            # it may be: another process may have told it of the leaving.
+            raise BadCursor("query_changed")
         live_query.resume(follower, missed, self._seal(missed.last))
 
     async def _first_base(self, live_query: LiveQuery) -> None:

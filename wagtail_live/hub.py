@@ -92,6 +92,12 @@ class LiveQuery:
             self._untold |= unknown
         self.held |= unknown
 
+    def widen(self, snapshot: Snapshot) -> None:
+        """Hold what ``snapshot`` holds too: who joins has that, and nothing that left before it."""
+        self._untold |= self.held - snapshot.held
+        self.learn(snapshot.held)
+        self.anchors = snapshot.anchors
+
     @property
     def told(self) -> Set[Hashable]:
         """What is held, less what is still new to some follower."""
