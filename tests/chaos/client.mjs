@@ -12,6 +12,10 @@ function write(record) {
   appendFileSync(run.scriptJournal, JSON.stringify({ ...record, t }) + "\n");
 }
 
+/** Of the planted bug: every so-manieth update is told twice. */
+const EVERY = 25;
+let told = 0;
+
 const identity = ({ collection, item, query }) => JSON.stringify([collection, item, query]);
 const names = new Map(Object.entries(run.scopes).map(([name, asked]) => [identity(asked), name]));
 
@@ -64,8 +68,11 @@ for (const client of run.clients.filter(({ transport }) => transport === "script
   for (const name of client.scopes) {
     const { collection, item, query } = run.scopes[name];
     const path = item === undefined ? collection : `${collection}/${item}`;
-    connection.subscribe(path, query, ({ event, data, reset }) =>
-      write({ kind: "app", c: client.id, s: name, event, data, reset }),
-    );
+    connection.subscribe(path, query, ({ event, data, reset }) => {
+      write({ kind: "app", c: client.id, s: name, event, data, reset });
+      if (run.bug === "repeat" && event === "update" && told++ % EVERY === 0) {
+        write({ kind: "app", c: client.id, s: name, event, data, reset });
+      }
+    });
   }
 }

@@ -76,13 +76,20 @@ def _learned_by(subscription: Subscription, history: History) -> list[Delivery]:
     for epoch, life in enumerate(history.epochs):
         ended = min((other.began for other in history.epochs[epoch + 1 :]), default=float("inf"))
         line = history.timeline(subscription.scope, subscription.asker, epoch)
+        complete = [
+            (t, position)
+            for t, position, uuid in subscription.complete
+            if life.log.get(position) == uuid
+        ]
         for key, spans in line.spans.items():
-            for before, span in pairwise(spans):
+            later = None
+            for span, before in pairwise(reversed(spans)):
+                # Who knows what came after it need not be told what was before that.
+                at = later = _first(span, learned[key], complete) or later
                 if not span.certain or not (span.holds or before.holds):
                     continue
                 if not max(bases[0], life.began) < span.end < ended:
                     continue
-                at = _first(span, learned[key], bases, subscription)
                 if at is None and ended < float("inf"):
                     continue  # the epoch ended: what was not yet told is undone
                 found.append(Delivery(subscription.client, span.end, at))
@@ -90,19 +97,20 @@ def _learned_by(subscription: Subscription, history: History) -> list[Delivery]:
 
 
 def _first(
-    span: Span,
-    learned: list[tuple[float, int | None]],
-    bases: list[float],
-    subscription: Subscription,
+    span: Span, learned: list[tuple[float, int | None]], complete: list[tuple[float, int]]
 ) -> float | None:
     """Return when the state of ``span``, or a newer one, was known."""
     start = bisect_left(learned, (span.begin, -1))
     for t, seen in learned[start:]:
         if seen is None or seen >= span.version:
             return t
-    if not span.holds:  # it was not held at all: any base without it says so
-        start = bisect_left(bases, span.begin)
-        return bases[start] if start < len(bases) else None
+    if not span.holds:
+        # It was not held at all, and nothing had to be told: at a cursor that is as far a client
+        # knows it, and I1 holds it to that.
+        return next(
+            (t for t, at in complete if at >= span.position and t >= span.begin),
+            None,
+        )
     return None
 
 

@@ -1,7 +1,8 @@
 """
 Bugs planted into a server, to see that the checker finds each; never in the package.
 
-`repeat` is not here: the JavaScript client takes repetitions away, so it is planted in its handler.
+`repeat` is not here: the JavaScript client takes repetitions away, so it is planted in
+`client.mjs`, between that client and its handler.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from wagtail_live import feed, impact, log
+from wagtail_live import impact
 from wagtail_live.events import Kind, Missed
 from wagtail_live.outbox import Outbox
+from wagtail_live.source import Source
 
 #: Every so-manieth frame is spoilt: seldom enough that the next ones hide it from convergence.
 EVERY = 25
@@ -47,7 +49,7 @@ def swap() -> None:
             original(outbox, frame)
 
     turn = itertools.count()
-    Outbox.write = write  # type: ignore[method-assign]
+    _replace(Outbox, "write", write)
 
 
 def leak() -> None:
@@ -66,28 +68,20 @@ def leak() -> None:
 def stale_cursor() -> None:
     """Resume from wherever a client was as if nothing had happened since."""
 
-    def nothing(*arguments: Any, **options: Any) -> Missed:
-        return Missed({}, {}, frozenset(), log.head())
+    def nothing(source: Any, representation: Any, live_query: Any, gap: Any, **rest: Any) -> Missed:
+        return Missed({}, {}, frozenset(), gap.batch.last)
 
-    feed.missed = nothing
+    _replace(Source, "missed", nothing)
 
 
 def skip_revocation() -> None:
     """Overlook that who may see what has changed."""
-    original = impact.batch
+    original = impact.touched
 
-    def batch(entries: Any, position: Any) -> Any:
-        kept = [entry for entry in entries if entry.kind is not Kind.ACCESS]
-        made = original(kept, position)
-        return type(made)(
-            before=made.before,
-            last=entries[-1].position,
-            changed=made.changed,
-            compare=made.compare,
-            renew=made.renew,
-        )
+    def touched(entries: Any) -> Any:
+        return original([entry for entry in entries if entry.kind is not Kind.ACCESS])
 
-    impact.batch = batch
+    _replace(impact, "touched", touched)
 
 
 def _spoil(how: Callable[..., None]) -> None:
@@ -100,7 +94,13 @@ def _spoil(how: Callable[..., None]) -> None:
         else:
             original(outbox, frame)
 
-    Outbox.write = write  # type: ignore[method-assign]
+    _replace(Outbox, "write", write)
+
+
+def _replace(owner: Any, name: str, spoilt: Any) -> None:
+    """Put ``spoilt`` where the package looks for ``name``; there must be something to spoil."""
+    getattr(owner, name)
+    setattr(owner, name, spoilt)
 
 
 PLANTS: dict[str, Callable[[], None]] = {

@@ -139,10 +139,12 @@ class _Link:
                 writer.write_eof()
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
+        try:
             while data := await reader.read(CHUNK):
                 await self._pass(data, writer)
             writer.write_eof()
+        except OSError:  # one end was reset: the network would tell the other
+            self.reset()
 
     async def _pass(self, data: bytes, writer: asyncio.StreamWriter) -> None:
         match self.proxy.fault:
