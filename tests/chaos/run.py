@@ -275,7 +275,7 @@ def main(words: list[str] | None = None) -> int:
             keep(folder, arguments)
         shutil.rmtree(folder, ignore_errors=True)
     if arguments.plant:
-        print(f"the planted bug was {'found' if failed else 'NOT FOUND'}")
+        print(f"the planted bug {arguments.plant} was {'found' if failed else 'NOT FOUND'}")
         return 0 if failed else 1
     return 1 if failed else 0
 
