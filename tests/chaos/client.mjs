@@ -15,12 +15,13 @@ function write(record) {
 /** Of the planted bug: every so-manieth update is told twice. */
 const EVERY = 25;
 let told = 0;
+const AGAIN_MS = 1000;
 
 const identity = ({ collection, item, query }) => JSON.stringify([collection, item, query]);
 const names = new Map(Object.entries(run.scopes).map(([name, asked]) => [identity(asked), name]));
 
 /** A WebSocket class that goes to the servers in turn, as a client behind a balancer does. */
-function sockets(client, headers) {
+function sockets(client, headers, refused) {
   let server = client.server;
   return class extends WebSocket {
     #scopes = new Map(); // uid -> scope; of a scope only the newest uid counts
@@ -32,6 +33,7 @@ function sockets(client, headers) {
         const frame = JSON.parse(data);
         const scope = this.#scopes.get(frame.uid);
         if (this.onmessage && scope) write({ kind: "frame", c: client.id, s: scope, frame });
+        if (scope && frame.status === "error" && frame.error.code === "FORBIDDEN") refused(scope);
       });
       this.addEventListener("close", () => this.onclose && write({ kind: "lost", c: client.id }));
     }
@@ -57,15 +59,16 @@ function sockets(client, headers) {
 for (const client of run.clients.filter(({ transport }) => transport === "script")) {
   const cookie = run.cookies[client.asker];
   const headers = { Origin: run.origin, ...(cookie && { Cookie: cookie }) };
+  // Refused is final to the client. What is restricted now may be open later: this one asks again.
   const connection = connect("ws://localhost/websocket", {
-    WebSocket: sockets(client, headers),
+    WebSocket: sockets(client, headers, (name) => setTimeout(follow, AGAIN_MS, name)),
     heartbeatSeconds: 2,
     backoff: { min: 0.3, max: 2 },
   });
   connection.on("error", (error) =>
     write({ kind: "error", c: client.id, code: error.code, text: error.message }),
   );
-  for (const name of client.scopes) {
+  const follow = (name) => {
     const { collection, item, query } = run.scopes[name];
     const path = item === undefined ? collection : `${collection}/${item}`;
     connection.subscribe(path, query, ({ event, data, reset }) => {
@@ -74,5 +77,6 @@ for (const client of run.clients.filter(({ transport }) => transport === "script
         write({ kind: "app", c: client.id, s: name, event, data, reset });
       }
     });
-  }
+  };
+  client.scopes.forEach(follow);
 }
