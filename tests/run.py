@@ -37,7 +37,10 @@ NOTHING_COLLECTED = 5
 #: Names the folder in which the runs of pytest find what one of them made for all.
 SHARED = "TESTS_SHARED_FOLDER"
 #: As many at once as there are processors, up to four; the tests of a file share what is slow.
-SIDE_BY_SIDE = ["-n", "auto", "--maxprocesses", "4", "--dist", "loadfile"]
+SIDE_BY_SIDE = [
+    *("-n", "auto", "--maxprocesses", "4"),
+    *("--dist", "loadfile", "--no-loadscope-reorder"),
+]
 
 
 @dataclass
