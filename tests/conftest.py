@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ from django.core.cache import cache
 from django.db import connection
 from django.test.utils import setup_databases, teardown_databases
 
-from tests import sites
+from tests import newsroom, sites
+from tests.live import end
 from tests.servers import Server
 from tests.sites import environment_of
 
@@ -129,3 +130,16 @@ def _empty_tables() -> None:
         cursor.execute(on)
     ContentType.objects.clear_cache()
     cache.clear()
+
+
+@pytest.fixture
+def news() -> newsroom.Newsroom:
+    """A small site of articles; needs a database."""
+    return newsroom.build()
+
+
+@pytest.fixture
+async def quiet_relay() -> AsyncIterator[None]:
+    """End the relay's task and the pool's connections with the test."""
+    yield
+    await end()

@@ -6,7 +6,6 @@ import asyncio
 import base64
 import json
 import threading
-from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urlencode
 
@@ -25,7 +24,7 @@ from rest_framework.schemas.openapi import SchemaGenerator
 from wagtail.models import PageViewRestriction
 
 from tests import newsroom
-from tests.live import end, sync
+from tests.live import sync
 from tests.newsroom import Newsroom, publish
 from wagtail_live import bell, changes, relay
 from wagtail_live.changes import Changes
@@ -35,22 +34,10 @@ from wagtail_live.protocol import CloseCode, Subscribe
 from wagtail_live.session import Session
 from wagtail_live.testing import LiveClient
 
-pytestmark = pytest.mark.usefixtures("committed")
+pytestmark = pytest.mark.usefixtures("quiet_relay", "committed")
 
 QUERY = "type=newsroom.ArticlePage&fields=title&order=title"
 ARTICLES = {"collection": "pages", "query": QUERY}
-
-
-@pytest.fixture
-def news() -> Newsroom:
-    return newsroom.build()
-
-
-@pytest.fixture(autouse=True)
-async def quiet_relay() -> AsyncIterator[None]:
-    """End the relay's task and the pool's connections with the test."""
-    yield
-    await end()
 
 
 async def ask(parameters: dict[str, Any], **headers: str) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -13,30 +12,18 @@ from wagtail.models import PageViewRestriction
 
 from example_project.newsroom.models import Notice
 from tests import newsroom
-from tests.live import caught_up, end, settled, sync
+from tests.live import caught_up, settled, sync
 from tests.newsroom import Newsroom, publish
 from tests.streams import OWN, Stream
 from wagtail_live import protocol, relay, sse
 from wagtail_live.exceptions import ServiceUnavailable
 from wagtail_live.testing import LiveClient
 
-pytestmark = pytest.mark.usefixtures("committed")
+pytestmark = pytest.mark.usefixtures("quiet_relay", "committed")
 
 QUERY = "type=newsroom.ArticlePage&fields=title&order=title"
 ARTICLES = {"collection": "pages", "query": QUERY}
 SAME_ORIGIN = (b"sec-fetch-site", b"same-origin")
-
-
-@pytest.fixture
-def news() -> Newsroom:
-    return newsroom.build()
-
-
-@pytest.fixture(autouse=True)
-async def quiet_relay() -> AsyncIterator[None]:
-    """End the relay's task and the pool's connections with the test."""
-    yield
-    await end()
 
 
 class TestFollowing:

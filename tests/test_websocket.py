@@ -6,7 +6,6 @@ import asyncio
 import json
 import threading
 from collections import defaultdict
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -22,27 +21,15 @@ from example_project.newsroom.models import (
     SectionPage,
 )
 from tests import newsroom
-from tests.live import caught_up, end, settled, sync
+from tests.live import caught_up, settled, sync
 from tests.newsroom import Newsroom, publish
 from wagtail_live import log, relay
 from wagtail_live.source import Source
 from wagtail_live.testing import Closed, LiveClient, Refused
 
-pytestmark = [pytest.mark.databases, pytest.mark.usefixtures("committed")]
+pytestmark = [pytest.mark.databases, pytest.mark.usefixtures("quiet_relay", "committed")]
 
 ARTICLES = {"type": "newsroom.ArticlePage", "fields": "title", "order": "title"}
-
-
-@pytest.fixture
-def news() -> Newsroom:
-    return newsroom.build()
-
-
-@pytest.fixture(autouse=True)
-async def quiet_relay() -> AsyncIterator[None]:
-    """End the relay's task and the pool's connections with the test."""
-    yield
-    await end()
 
 
 def api(path: str, client: Client | None = None, **query: Any) -> Any:
