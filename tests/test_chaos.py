@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
 from tests.chaos.checker import Subscription
+from tests.chaos.figures import Delivery
 from tests.chaos.history import Epoch, History, Operation
 from tests.chaos.nemesis import faults, schedule
+from tests.chaos.picture import picture
 from tests.chaos.scopes import everything
 
 WORLD = {
@@ -133,3 +136,26 @@ def test_a_schedule_is_its_seeds_and_lasts_as_long_as_asked() -> None:
     strokes = schedule(7, 60, possible)
     assert strokes == schedule(7, 60, possible) != schedule(8, 60, possible)
     assert all(0 < stroke.at < 60 for stroke in strokes)
+
+
+def test_the_picture_shows_each_delivery_what_was_lost_and_the_name_of_each_fault() -> None:
+    found = [
+        Delivery("one", 101.0, 101.2),
+        Delivery("one", 103.0, 113.0),
+        Delivery("two", 103.0, None),
+    ]
+    struck = [
+        {"fault": "cut clients", "began": 102.0, "t": 102.0},
+        {"fault": "kill server", "began": 103.0, "t": 105.0},
+    ]
+    text = picture("a <run>", found, struck, 100.0)
+    drawn = ElementTree.fromstring(text)  # noqa: S314 - our own
+    by_class: dict[str | None, list[ElementTree.Element]] = {}
+    for element in drawn.iter():
+        by_class.setdefault(element.get("class"), []).append(element)
+    assert [len(by_class[name][0].attrib["d"].split("M")) - 1 for name in ("dots", "lost")] == [
+        2,
+        1,
+    ]
+    assert [band[0].text for band in by_class["band"]] == ["cut clients", "kill server"]
+    assert {"a <run>", "cut clients", "kill server"} <= set(drawn.itertext())

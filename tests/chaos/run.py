@@ -3,7 +3,8 @@ Break everything for a while and prove that nothing was lost: `make chaos`.
 
     python -m tests.chaos.run --database sqlite --seconds 60 --seed 1
 
-Prints figures; with violations it keeps the journals under artifacts/chaos and exits with 1.
+Prints figures and draws them under artifacts/chaos; with violations it keeps the journals beside
+the drawing and exits with 1.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.chaos import cast, figures, logbook
@@ -27,6 +29,7 @@ from tests.chaos.databases import KINDS
 from tests.chaos.history import History, operations
 from tests.chaos.journal import Reader, Record, read
 from tests.chaos.nemesis import Nemesis, faults, schedule
+from tests.chaos.picture import picture
 from tests.chaos.service import Lacking
 from tests.chaos.stage import Stage
 from tests.chaos.view import Holding, Row
@@ -41,6 +44,17 @@ SHOWN = 40
 #: The bugs that can be planted: those of `plants`, and one in the JavaScript client's handler.
 PLANTS = ("drop", "swap", "repeat", "leak", "stale-cursor", "skip-revocation")
 Truth = dict[tuple[str, str], dict[str, Row]]
+PICTURE = "deliveries.svg"
+FIGURES = "figures.json"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a run has shown: in numbers, as a drawing, and what was violated."""
+
+    figures: figures.Figures
+    picture: str
+    violations: list[Violation]
 
 
 class Run:
@@ -155,8 +169,8 @@ class Run:
                 return
             await asyncio.sleep(0.3)
 
-    def judge(self) -> tuple[figures.Figures, list[Violation]]:
-        """Check the journals; return the figures and what was violated."""
+    def judge(self) -> Verdict:
+        """Check the journals."""
         self._read()
         journals = [read(path) for writing in self.stage.writings for path in writing.journals]
         lives = logbook.epochs(read(self.folder / "log.jsonl"))
@@ -170,17 +184,25 @@ class Run:
         violations = check_log(history)
         for subscription in followed.values():
             violations += subscription.violations
-        return self._figures(followed, history, struck, violations), violations
+        found = figures.deliveries(followed.values(), history)
+        title = (
+            f"{self.arguments.database}, seed {self.arguments.seed}, {len(self.clients)} clients"
+        )
+        return Verdict(
+            self._figures(followed, history, struck, found, violations),
+            picture(title, found, struck, self.began_breaking),
+            violations,
+        )
 
     def _figures(
         self,
         followed: Mapping[tuple[str, str], Subscription],
         history: History,
         struck: list[Record],
+        found: list[figures.Delivery],
         violations: list[Violation],
     ) -> figures.Figures:
         tallies = [one.tally for one in followed.values()]
-        found = figures.deliveries(followed.values(), history)
         middle, p99, calm = figures.percentiles(found, struck)
         arguments = self.arguments
         return figures.Figures(
@@ -260,10 +282,11 @@ def main(words: list[str] | None = None) -> int:
     try:
         run = Run(arguments, folder)
         asyncio.run(run.perform())
-        found, violations = run.judge()
-        report(found, violations)
-        (folder / "figures.json").write_text(found.json())
-        failed = bool(violations) or found.lost > 0
+        verdict = run.judge()
+        report(verdict.figures, verdict.violations)
+        (folder / FIGURES).write_text(verdict.figures.json())
+        (folder / PICTURE).write_text(verdict.picture)
+        failed = bool(verdict.violations) or verdict.figures.lost > 0
     except Lacking as error:
         if os.environ.get("REQUIRE_ALL"):
             print(f"REQUIRE_ALL is set and this machine lacks {error}: the chaos run failed")
@@ -271,8 +294,7 @@ def main(words: list[str] | None = None) -> int:
             print(f"Skipped: the chaos run on {arguments.database}, this machine lacks {error}")
             failed = False
     finally:
-        if failed or arguments.keep:
-            keep(folder, arguments)
+        keep(folder, arguments, journals=failed or arguments.keep)
         shutil.rmtree(folder, ignore_errors=True)
     if arguments.plant:
         print(f"the planted bug {arguments.plant} was {'found' if failed else 'NOT FOUND'}")
@@ -280,17 +302,27 @@ def main(words: list[str] | None = None) -> int:
     return 1 if failed else 0
 
 
-def keep(folder: Path, arguments: argparse.Namespace) -> None:
-    """Copy journals and logs to where they survive."""
+def keep(folder: Path, arguments: argparse.Namespace, *, journals: bool) -> None:
+    """Copy the drawing and the figures to where they survive; with ``journals`` those and logs."""
     planted = f"-{arguments.plant}" if arguments.plant else ""
     target = ARTIFACTS / f"{arguments.database}-{arguments.seed}{planted}"
+    wanted = [
+        path
+        for path in folder.iterdir()
+        if path.name in {PICTURE, FIGURES}
+        or (journals and path.suffix in {".jsonl", ".json", ".log"})
+    ]
+    if not wanted:
+        return
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(target)
     target.mkdir(parents=True)
-    for path in folder.iterdir():
-        if path.suffix in {".jsonl", ".json", ".log", ".svg"}:
-            shutil.copy(path, target)
-    print(f"journals: {target}")
+    for path in wanted:
+        shutil.copy(path, target)
+    if (target / PICTURE).exists():
+        print(f"picture: {target / PICTURE}")
+    if journals:
+        print(f"journals: {target}")
 
 
 if __name__ == "__main__":
