@@ -8,9 +8,16 @@ from collections.abc import Iterable, Mapping
 from tests.chaos.journal import Record
 from tests.chaos.scopes import PASSES, Scope
 
-COUNTS = {"websocket": 22, "script": 10, "events": 12, "changes": 6, "liar": 3}
+COUNTS = {
+    "websocket": 22,
+    "script": 6,
+    "script-events": 4,
+    "events": 12,
+    "changes": 6,
+    "liar": 3,
+}
 #: Scopes per client, where a connection carries several.
-SEVERAL = 2
+SEVERAL = {"websocket": 2, "script": 3, "script-events": 3, "liar": 2}
 
 
 def clients(scopes: Mapping[str, Scope], transports: Iterable[str]) -> list[Record]:
@@ -21,12 +28,10 @@ def clients(scopes: Mapping[str, Scope], transports: Iterable[str]) -> list[Reco
         for number in range(COUNTS[transport]):
             name, asker = next(pairs)
             names = [name]
-            if transport in {"websocket", "script", "liar"}:
-                others = itertools.islice(itertools.cycle(scopes), number + 3, None)
-                wanted = SEVERAL + (transport == "script")
-                while len(names) < wanted:
-                    if (other := next(others)) not in names:
-                        names.append(other)
+            others = itertools.islice(itertools.cycle(scopes), number + 3, None)
+            while len(names) < SEVERAL.get(transport, 1):
+                if (other := next(others)) not in names:
+                    names.append(other)
             made.append(
                 {
                     "id": f"{transport}-{number}",
