@@ -66,7 +66,7 @@ SEED ?= 1
 chaos: $(INSTALLED)
 	@$(BIN)/python -m tests.chaos.run --database $(DATABASE) --seconds $(SECONDS) --seed $(SEED) $(ARGS)
 
-PLANTS ?= drop swap repeat leak stale-cursor skip-revocation
+PLANTS ?= drop swap repeat leak stale-cursor skip-revocation hoard
 chaos-plants: $(INSTALLED)
 	@failed=0; for plant in $(PLANTS); do \
 	  $(BIN)/python -m tests.chaos.run --database $(DATABASE) --seconds 20 --seed 2 --plant $$plant || failed=1; \

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.chaos.checker import Subscription
+from tests.chaos.checker import LEEWAY, Subscription, check_resources
 from tests.chaos.figures import Delivery
 from tests.chaos.history import Epoch, History, Operation
 from tests.chaos.nemesis import faults, schedule
@@ -129,6 +129,21 @@ def test_what_the_application_is_told_twice_is_found() -> None:
     for t in (1.0, 2.0):
         follower.take({"kind": "app", "t": t, "event": "update", "data": [row(1, 10)]})
     assert [one.check for one in follower.violations] == ["I6"]
+
+
+def test_servers_that_hold_what_they_held_before_pass() -> None:
+    before = [dict.fromkeys(LEEWAY, 2), dict.fromkeys(LEEWAY, 3)]
+    grown = [{name: held[name] + LEEWAY[name] for name in LEEWAY} for held in before]
+    assert check_resources(before, before, 9.0) == check_resources(before, grown, 9.0) == []
+
+
+@pytest.mark.parametrize("name", LEEWAY)
+def test_what_a_server_still_holds_is_found(name: str) -> None:
+    before = [dict.fromkeys(LEEWAY, 2), dict.fromkeys(LEEWAY, 2)]
+    after = [before[0], {**before[1], name: 2 + LEEWAY[name] + 1}]
+    [found] = check_resources(before, after, 9.0)
+    assert (found.check, found.client) == ("I14", "server1")
+    assert name in found.text
 
 
 def test_a_schedule_is_its_seeds_and_lasts_as_long_as_asked() -> None:

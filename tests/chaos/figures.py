@@ -51,6 +51,8 @@ class Figures:
     recoveries: list[dict[str, Any]]
     converged_after_seconds: float
     violations: int
+    #: Of each server, by what it holds: before anybody came, and when all had gone.
+    held: list[dict[str, list[int]]]
     refusals: dict[str, int] = field(default_factory=dict)
 
     def json(self) -> str:

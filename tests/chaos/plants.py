@@ -16,6 +16,7 @@ from typing import Any
 from wagtail_live import impact
 from wagtail_live.events import Kind, Missed
 from wagtail_live.outbox import Outbox
+from wagtail_live.session import Session
 from wagtail_live.source import Source
 
 #: Every so-manieth frame is spoilt: seldom enough that the next ones hide it from convergence.
@@ -84,6 +85,18 @@ def skip_revocation() -> None:
     _replace(impact, "touched", touched)
 
 
+def hoard() -> None:
+    """Never let go of a session."""
+    original = Session.close
+    kept: list[Session] = []
+
+    def close(session: Session) -> None:
+        kept.append(session)
+        original(session)
+
+    _replace(Session, "close", close)
+
+
 def _spoil(how: Callable[..., None]) -> None:
     original = Outbox.write
     turn = itertools.count()
@@ -109,4 +122,5 @@ PLANTS: dict[str, Callable[[], None]] = {
     "leak": leak,
     "stale-cursor": stale_cursor,
     "skip-revocation": skip_revocation,
+    "hoard": hoard,
 }

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.chaos import cast, figures, logbook
-from tests.chaos.checker import Subscription, Violation, check_log, follow
+from tests.chaos.checker import Subscription, Violation, check_log, check_resources, follow
 from tests.chaos.cursors import opened
 from tests.chaos.databases import KINDS
 from tests.chaos.history import History, operations
@@ -40,9 +40,11 @@ RATE = 6.0
 BASE_SECONDS = 60.0
 #: How long everybody may take to hold what REST says, once all is healed.
 CONVERGENCE_SECONDS = 45.0
+#: How long the servers may take to let go of what clients that have gone had of them.
+REST_SECONDS = 30.0
 SHOWN = 40
 #: The bugs that can be planted: those of `plants`, and one in the JavaScript client's handler.
-PLANTS = ("drop", "swap", "repeat", "leak", "stale-cursor", "skip-revocation")
+PLANTS = ("drop", "swap", "repeat", "leak", "stale-cursor", "skip-revocation", "hoard")
 Truth = dict[tuple[str, str], dict[str, Row]]
 PICTURE = "deliveries.svg"
 FIGURES = "figures.json"
@@ -78,6 +80,8 @@ class Run:
         self.records: list[Record] = []
         self.converged_after = float("inf")
         self.truth: Truth = {}
+        self.held_before: list[dict[str, int]] = []
+        self.held_after: list[dict[str, int]] = []
 
     def say(self, text: str) -> None:
         print(f"{time.monotonic() - self.began:6.1f} s  {text}", flush=True)
@@ -93,6 +97,7 @@ class Run:
         stage, arguments = self.stage, self.arguments
         await stage.build()
         self.say(f"two servers on {arguments.database}; {len(stage.world['objects'])} objects")
+        self.held_before = await asyncio.to_thread(stage.resources)
         self.clients = cast.clients(stage.scopes, arguments.transports)
         self.held = {
             (client["id"], name): Holding(stage.scopes[name].collection)
@@ -117,7 +122,8 @@ class Run:
         self.say("all is healed; the writer says its last words")
         await stage.finish()
         await self._converge()
-        stage.leave()
+        await asyncio.to_thread(stage.leave)
+        await self._rest()
 
     async def _until_all_have_a_base(self) -> None:
         end = time.monotonic() + BASE_SECONDS
@@ -169,6 +175,20 @@ class Run:
                 return
             await asyncio.sleep(0.3)
 
+    async def _rest(self) -> None:
+        """Wait until the servers hold no more than before anybody came."""
+        end = time.monotonic() + REST_SECONDS
+        while True:
+            self.held_after = await asyncio.to_thread(self.stage.resources)
+            over = check_resources(self.held_before, self.held_after, time.monotonic())
+            if not over:
+                self.say("the servers hold what they held before anybody came")
+                return
+            if time.monotonic() > end:
+                self.say(f"the servers still hold more than before: {len(over)} kinds")
+                return
+            await asyncio.sleep(0.5)
+
     def judge(self) -> Verdict:
         """Check the journals."""
         self._read()
@@ -182,6 +202,7 @@ class Run:
             truth = self.truth[subscription.scope.name, subscription.asker]
             subscription.check_end(truth, time.monotonic())
         violations = check_log(history)
+        violations += check_resources(self.held_before, self.held_after, time.monotonic())
         for subscription in followed.values():
             violations += subscription.violations
         found = figures.deliveries(followed.values(), history)
@@ -229,6 +250,10 @@ class Run:
             recoveries=figures.recoveries(struck, found),
             converged_after_seconds=round(self.converged_after, 2),
             violations=len(violations),
+            held=[
+                {name: [base[name], after[name]] for name in base}
+                for base, after in zip(self.held_before, self.held_after, strict=True)
+            ],
         )
 
 
@@ -254,6 +279,10 @@ def report(found: figures.Figures, violations: list[Violation]) -> None:
   longest recovery after""")
     for one in found.recoveries:
         print(f"    {one['fault']:<34}  {one['seconds']:g} s")
+    print("  held before anybody came, and when all had gone")
+    for name in found.held[0]:
+        counts = ", ".join(f"{server[name][0]} and {server[name][1]}" for server in found.held)
+        print(f"    {name:<34}  {counts}")
     print(f"  violations                            {found.violations}")
     for check, count in Counter(one.check for one in violations).items():
         print(f"    {check}: {count}")
