@@ -21,10 +21,10 @@ def main() -> None:
 
     settings.DATABASES["default"]["NAME"] = sys.argv[1]
     from example_project.newsroom.models import Notice  # noqa: PLC0415
-    from wagtail_live import log  # noqa: PLC0415
+    from wagtail_live import head, log, numbering  # noqa: PLC0415
     from wagtail_live.events import Kind  # noqa: PLC0415
 
-    write = log._write_positions
+    write = numbering._write
 
     def stop(*args: object) -> None:
         print("stopping", flush=True)
@@ -33,13 +33,13 @@ def main() -> None:
 
     log.number_and_ring = lambda **_: None
     log.append(Kind.SAVE, Notice, "of the frozen")
-    log._write_positions = stop
+    numbering._write = stop
     try:
-        print(log.number(), flush=True)
+        print(numbering.number(), flush=True)
     except (DatabaseError, InterfaceError):
         print("refused", flush=True)
-    log._write_positions = write
-    print("goes on" if log.head().number else "lost", flush=True)
+    numbering._write = write
+    print("goes on" if head.position().number else "lost", flush=True)
 
 
 main()

@@ -9,7 +9,7 @@ from typing import Any
 from asgiref.sync import sync_to_async
 from django.db import connections
 
-from wagtail_live import database, log, relay
+from wagtail_live import database, head, numbering, relay
 from wagtail_live.testing import Frame, LiveClient
 
 
@@ -20,10 +20,10 @@ def sync(function: Callable[[], Any]) -> Any:
 
 async def caught_up() -> None:
     """Return when this process has sent the frames of everything committed until now."""
-    head = await database.run(_head)
+    newest = await database.run(_newest)
     current = relay.current()
     async with asyncio.timeout(20):
-        while current.hub.position.number < head or current.busy:
+        while current.hub.position.number < newest or current.busy:
             await asyncio.sleep(0.005)
 
 
@@ -40,7 +40,7 @@ async def end() -> None:
     await sync(connections.close_all)
 
 
-def _head() -> int:
-    while log.number():
+def _newest() -> int:
+    while numbering.number():
         pass
-    return log.head().number
+    return head.position().number

@@ -10,7 +10,7 @@ from django.http import HttpResponse
 from django.test import Client
 from django.urls import reverse
 
-from wagtail_live import log, status
+from wagtail_live import history, status
 from wagtail_live.diagnosis import Problem, Report
 
 pytestmark = pytest.mark.usefixtures("committed")
@@ -42,7 +42,7 @@ def test_everybody_is_told_that_it_is_fine_and_no_more() -> None:
 def test_a_problem_is_told_by_its_code(
     monkeypatch: pytest.MonkeyPatch, problem: Problem, word: str, code: int
 ) -> None:
-    monkeypatch.setattr(status, "look", lambda: Report((problem,), log.state()))
+    monkeypatch.setattr(status, "look", lambda: Report((problem,), history.state()))
     answer = get()
     assert answer.json() == {"status": word, "problems": [problem.name]}
     assert answer.status_code == code
@@ -52,7 +52,7 @@ def test_who_has_the_token_sees_the_figures(settings: Any) -> None:
     settings.WAGTAIL_LIVE_HEALTH_TOKEN = TOKEN
     found = get(Authorization=f"Bearer {TOKEN}").json()
     assert found.keys() == {"status", "problems", "error", "log", "processes"}
-    assert found["log"]["entries"] == log.state().entries
+    assert found["log"]["entries"] == history.state().entries
     assert found["processes"] == []
 
 

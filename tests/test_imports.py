@@ -29,7 +29,11 @@ ALLOWED = {
     "database": {"conf"},
     "bell": {"conf"},
     "content": {"conf", "exceptions"},
-    "log": {"bell", "conf", "events", "exceptions", "models"},
+    "head": {"events", "models"},
+    "numbering": {"head", "models"},
+    "log": {"bell", "events", "head", "models", "numbering"},
+    "history": {"events", "exceptions", "head", "models", "numbering"},
+    "retention": {"bell", "conf", "head", "models"},
     "policy": {"content", "events"},
     "representation": {"conf", "events", "exceptions", "policy"},
     "signal_handlers": {"content", "events", "log"},
@@ -37,7 +41,17 @@ ALLOWED = {
     "handshake": {"conf", "policy"},
     "impact": {"content", "events"},
     "missed": {"content", "events", "exceptions", "hub", "representation"},
-    "source": {"events", "hub", "impact", "log", "missed", "representation"},
+    "source": {
+        "events",
+        "head",
+        "history",
+        "hub",
+        "impact",
+        "missed",
+        "numbering",
+        "representation",
+        "retention",
+    },
     "feed": {
         "conf",
         "counts",
@@ -70,7 +84,8 @@ ALLOWED = {
         "database",
         "diagnosis",
         "goodbye",
-        "log",
+        "head",
+        "history",
         "models",
     },
     "session": {
@@ -130,14 +145,14 @@ ALLOWED = {
         "checks.settings",
         "signal_handlers",
     },
-    "checks.databases": {"log"},
+    "checks.databases": {"head"},
     "checks.deployment": {"conf", "health", "routing"},
     "checks.settings": {"conf", "exceptions", "policy"},
     "endpoints": set(),
-    "management.commands.live_new_epoch": {"log"},
+    "management.commands.live_new_epoch": {"retention"},
     "health": {"conf", "diagnosis", "status"},
     "management.commands.live_status": {"diagnosis", "health", "status"},
-    "management.commands.live_prune": {"conf", "log"},
+    "management.commands.live_prune": {"conf", "retention"},
     "routing": {"sse", "websocket"},
     "testing": {"websocket"},
     "templatetags.wagtail_live": {"conf"},
@@ -236,12 +251,20 @@ def test_only_conf_reads_djangos_settings(module: str) -> None:
     assert [name for name in imported(TREES[module]) if below(name, "django.conf")] == []
 
 
-#: The doors to the tables, and which are behind each.
-TABLES = {"log": {"Entry", "Head"}, "status": {"Process"}}
+#: Which tables a module may touch. An entry is appended, numbered, read and deleted, by one each;
+#: the head asks in which database entries are.
+TABLES = {
+    "log": {"Entry"},
+    "numbering": {"Entry"},
+    "history": {"Entry"},
+    "retention": {"Entry"},
+    "head": {"Entry", "Head"},
+    "status": {"Process"},
+}
 
 
 @pytest.mark.parametrize("module", TREES.keys() - {"models"})
-def test_each_table_has_one_door(module: str) -> None:
+def test_a_module_touches_only_its_own_tables(module: str) -> None:
     names = {name for name in imported(TREES[module]) if below(name, f"{NAME}.models")}
     assert names == {f"{NAME}.models.{table}" for table in TABLES.get(module, ())}
 
@@ -260,10 +283,12 @@ def test_writing_ends_at_the_log() -> None:
     delivery = {
         "changes",
         "feed",
+        "history",
         "hub",
         "missed",
         "outbox",
         "relay",
+        "retention",
         "session",
         "source",
         "sse",

@@ -219,15 +219,15 @@ SITE = {
         django.setup()
         from django.core.management import call_command
         from wagtail.models import Page
-        from wagtail_live import log
+        from wagtail_live import head
 
         call_command("check", fail_level="WARNING")
         call_command("makemigrations", "wagtail_live", check_changes=True, dry_run=True)
         call_command("collectstatic", verbosity=0, interactive=False)
         call_command("migrate", verbosity=0)
-        before = log.head().number
+        before = head.position().number
         Page.objects.get(depth=2).save_revision().publish()
-        print("heard", log.head().number - before)
+        print("heard", head.position().number - before)
         import site_asgi
     """,
 }

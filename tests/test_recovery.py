@@ -15,9 +15,10 @@ from wagtail.models import Site
 
 from example_project.newsroom.models import Notice
 from tests.live import end, settled, sync
-from wagtail_live import log
+from wagtail_live import head, history, numbering, retention
 from wagtail_live.cursor import Sealer, fingerprint
 from wagtail_live.events import Audience, Position, Query
+from wagtail_live.exceptions import BadCursor
 from wagtail_live.models import Head
 from wagtail_live.testing import Frame, LiveClient
 
@@ -38,13 +39,13 @@ class Story:
     """A log of five notices, each with its position; ``start`` is what was before them."""
 
     def __init__(self) -> None:
-        self.start = log.head()
+        self.start = head.position()
         self.texts = ["one", "two", "three", "four", "five"]
         for text in self.texts:
             Notice.objects.create(text=text)
-        while log.number():
+        while numbering.number():
             pass
-        self.positions = [entry.position for entry in log.read(self.start.number)]
+        self.positions = [entry.position for entry in history.read(self.start.number)]
         assert len(self.positions) == 5
 
 
@@ -56,8 +57,8 @@ def prune_to(position: Position) -> None:
             ["2000-01-01 00:00:00+00:00"[: None if connection.vendor == "postgresql" else 19],
              position.number],
         )  # fmt: skip
-    log.prune(older_than=timedelta(days=1))
-    assert log.floor() == position
+    retention.prune(older_than=timedelta(days=1))
+    assert head.floor() == position
 
 
 def seal(position: Position, query: Query = NOTICES, audience: Audience | None = None) -> str:
@@ -80,7 +81,7 @@ def empty(story: Story) -> Position:
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM wagtail_live_entry")
         cursor.execute("DELETE FROM wagtail_live_head")
-    return log.head()
+    return head.position()
 
 
 def behind(story: Story) -> Position:
@@ -193,15 +194,15 @@ def test_what_is_pruned_between_reading_and_proof_is_a_reset(
 ) -> None:
     story = Story()
     prune_to(story.positions[1])
-    prove = log.prove
+    prove = history.prove
 
     def late(position: Position) -> None:
         prune_to(story.positions[3])
         prove(position)
 
-    monkeypatch.setattr(log, "prove", late)
-    with pytest.raises(log.BadCursor) as refused:
-        log.since(story.positions[1])
+    monkeypatch.setattr(history, "prove", late)
+    with pytest.raises(BadCursor) as refused:
+        history.since(story.positions[1])
     assert refused.value.reason == "expired"
 
 
@@ -209,7 +210,7 @@ async def test_what_is_pruned_between_two_pages_is_a_reset_or_whole(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     story = await sync(Story)
-    read = log.read
+    read = history.read
     pages = 0
 
     def slow(after: int, **kwargs: Any) -> Any:
@@ -221,13 +222,13 @@ async def test_what_is_pruned_between_two_pages_is_a_reset_or_whole(
 
     def gap() -> list[Any]:
         position, entries = story.start, []
-        while found := log.since(position, limit=PAGE):
+        while found := history.since(position, limit=PAGE):
             entries += found
             position = found[-1].position
         return entries
 
-    monkeypatch.setattr(log, "read", slow)
-    with pytest.raises(log.BadCursor) as refused:
+    monkeypatch.setattr(history, "read", slow)
+    with pytest.raises(BadCursor) as refused:
         await sync(gap)
     assert refused.value.reason == "expired"
 
@@ -243,14 +244,14 @@ def restored(story: Story, backup: dict[str, Any], texts: list[str]) -> None:
         Notice.objects.filter(text__in=story.texts).delete()
         for text in texts:
             Notice.objects.create(text=text)
-        log.number()
+        numbering.number()
 
 
 @pytest.mark.parametrize("grown", [0, 3, 10, 30], ids=lambda many: f"grown by {many}")
 async def test_a_backup_restored_under_a_running_relay_gives_everybody_a_fresh_base(
     grown: int,
 ) -> None:
-    backup = await sync(lambda: (log.head(), Head.objects.values().get())[1])
+    backup = await sync(lambda: (head.position(), Head.objects.values().get())[1])
     texts = [f"new {number}" for number in range(grown)]
     async with LiveClient() as client:
         first = await client.subscribe("notices", "fields=text&limit=20")
@@ -281,7 +282,7 @@ async def test_a_new_epoch_gives_everybody_a_fresh_base_and_ends_every_cursor() 
     async with LiveClient() as client:
         await sync(Story)
         old = (await client.subscribe("notices", "fields=text"))["cursor"]
-        await sync(log.new_epoch)
+        await sync(retention.new_epoch)
         renewed = await client.hear()
         assert (renewed["event"], renewed["reset"]) == ("init", "renewed")
         answer = await client.subscribe("notices", "fields=text", cursor=old, uid="old")

@@ -15,7 +15,7 @@ from example_project.newsroom.models import Notice, SectionPage
 from tests import newsroom
 from tests.live import caught_up, end, settled, sync
 from tests.newsroom import Newsroom, publish
-from wagtail_live import feed, log, relay, tail
+from wagtail_live import feed, head, history, relay, tail
 from wagtail_live.events import Audience
 from wagtail_live.exceptions import ServiceUnavailable
 from wagtail_live.models import Entry, Head
@@ -137,8 +137,8 @@ async def test_what_comes_while_a_query_is_busy_becomes_one_answer(
             await asyncio.sleep(0.005)
         await sync(lambda: publish(news.bells, title="Two"))
         await sync(lambda: publish(news.opera, title="Three"))
-        head = await sync(log.head)
-        while relay.current().hub.position != head:
+        newest = await sync(head.position)
+        while relay.current().hub.position != newest:
             await asyncio.sleep(0.005)
         release.set()
         frames = await settled(client)
@@ -301,11 +301,11 @@ async def test_who_could_not_be_known_for_a_moment_is_known_the_next_time(
 
 
 def test_who_left_before_a_move_missed_more_than_who_left_after_it(news: Newsroom) -> None:
-    before = log.head().number
+    before = head.position().number
     arts = SectionPage.objects.get(pk=news.arts.pk)
     SectionPage.objects.get(pk=news.town.pk).move(arts, pos="last-child")
     publish(SectionPage.objects.get(pk=news.town.pk), title="Moved")
-    entries = log.read(before)
+    entries = history.read(before)
     both = {one.position.number for one in entries if one.object_id == str(news.town.pk)}
     assert len(both) == 2
     assert both <= Source().touched(entries).steps["newsroom.articlepage"]
@@ -337,7 +337,7 @@ async def test_what_is_read_back_joins_on_or_is_left(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(Source, "until", slow)
     async with LiveClient() as client:
         await client.subscribe("notices", "fields=text")
-        oldest = await sync(log.floor)
+        oldest = await sync(head.floor)
         reached = asyncio.create_task(current.reach(oldest))
         assert await asyncio.to_thread(reading.wait, 10)
         await sync(lambda: [Notice.objects.create(text=text) for text in "cdef"])

@@ -24,7 +24,7 @@ from wagtail.models import (
 from example_project.newsroom.models import ArticlePage, Author, Category, Notice, RelatedLink
 from tests import newsroom
 from tests.newsroom import Newsroom, publish
-from wagtail_live import log
+from wagtail_live import head, history, log, numbering, retention
 from wagtail_live.events import Entry
 
 pytestmark = [pytest.mark.databases, pytest.mark.usefixtures("committed")]
@@ -42,11 +42,11 @@ def entries() -> Callable[[Callable[[], object]], list[Entry]]:
     """Run something and return the numbered entries it left."""
 
     def run(action: Callable[[], object]) -> list[Entry]:
-        before = log.head().number
+        before = head.position().number
         action()
-        while log.number():
+        while numbering.number():
             pass
-        return log.read(before)
+        return history.read(before)
 
     return run
 
@@ -250,11 +250,11 @@ class TestTransactions:
         assert heard(change) == [article(news.tram), article(news.bells)]
 
     def test_nothing_is_numbered_before_the_commit(self, news: Newsroom) -> None:
-        before = log.head()
+        before = head.position()
         with transaction.atomic():
             publish(news.tram, title="One")
-            assert log.head() == before
-        assert log.head().number == before.number + 1
+            assert head.position() == before
+        assert head.position().number == before.number + 1
 
     def test_a_publication_costs_one_insert_in_its_transaction(self, news: Newsroom) -> None:
         statements: list[tuple[bool, str]] = []
@@ -282,7 +282,7 @@ class TestTransactions:
         self, news: Newsroom, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         notice = Notice.objects.create(text="Fog")
-        before = log.head().number
+        before = head.position().number
 
         class PulledPlug(BaseException):
             pass
@@ -295,10 +295,10 @@ class TestTransactions:
         notice.text = "Storm"
         with pytest.raises(PulledPlug):
             notice.save()
-        assert log.number() == 0
-        monkeypatch.setattr(log, "UNSETTLED_SECONDS", 0)
-        assert log.number() == 1
-        [entry] = log.read(before)
+        assert numbering.number() == 0
+        monkeypatch.setattr(numbering, "UNSETTLED_SECONDS", 0)
+        assert numbering.number() == 1
+        [entry] = history.read(before)
         assert (entry.model, entry.object_id) == ("newsroom.notice", str(notice.pk))
 
     @pytest.mark.parametrize("meanwhile", [0, 1], ids=["numbered", "numbered and pruned"])
@@ -309,19 +309,19 @@ class TestTransactions:
 
         def freeze(**kwargs: Any) -> None:
             with monkeypatch.context() as patch:
-                patch.setattr(log, "UNSETTLED_SECONDS", 0)
-                assert log.number() == 1
+                patch.setattr(numbering, "UNSETTLED_SECONDS", 0)
+                assert numbering.number() == 1
             if meanwhile:
-                log.new_epoch()
+                retention.new_epoch()
 
         notice.text = "Storm"
         pre_save.connect(freeze, sender=Notice)
         try:
-            before = log.head().number
+            before = head.position().number
             notice.save()
         finally:
             pre_save.disconnect(freeze, sender=Notice)
-        entries = log.read(before + 1)
+        entries = history.read(before + 1)
         assert [(one.kind, one.object_id) for one in entries] == [("save", str(notice.pk))]
 
     def test_what_a_failed_save_announced_is_settled_in_the_next_ones_transaction(
@@ -331,11 +331,11 @@ class TestTransactions:
         with pytest.raises(IntegrityError):
             notice.save()
         notice.text = "Fog"
-        before = log.head().number
+        before = head.position().number
         with transaction.atomic():
             notice.save()
-            assert log.head().number == before
-        [entry] = log.read(before)
+            assert head.position().number == before
+        [entry] = history.read(before)
         assert entry.object_id == str(notice.pk)
 
 

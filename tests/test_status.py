@@ -12,13 +12,13 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from django.db import DatabaseError, connection  # noqa: F401 - two_writers asks for it
+from django.db import DatabaseError
 from django.utils import timezone
 
 from example_project.newsroom.models import Notice
 from tests.live import end, settled, sync
-from tests.test_log import Open, append, two_writers
-from wagtail_live import counts, log, status
+from tests.transactions import Open, append, two_writers
+from wagtail_live import counts, head, history, numbering, status
 from wagtail_live.diagnosis import Problem
 from wagtail_live.models import Entry, Head, Process
 from wagtail_live.testing import LiveClient
@@ -64,9 +64,9 @@ async def test_a_process_that_serves_has_a_row_with_its_figures_until_it_ends(
         await client.subscribe("notices", uid="b")
         await other.subscribe("notices")
         await sync(lambda: Notice.objects.create(text="Fog"))
-        head = await sync(log.head)
+        newest = await sync(head.position)
         async with asyncio.timeout(20):
-            while (await sync(Process.objects.get)).position != head.number:
+            while (await sync(Process.objects.get)).position != newest.number:
                 await asyncio.sleep(0.01)
         row = await sync(Process.objects.get)
         assert (row.sessions, row.live_queries, row.subscriptions) == (2, 1, 3)
@@ -121,15 +121,15 @@ def test_rows_of_processes_that_died_are_cleaned_by_the_next() -> None:
 def test_behind_is_what_was_there_ten_seconds_ago_and_is_not_read() -> None:
     row = status._Row()
     append("a")
-    log.number()
-    head = log.head().number
-    row.renew(replace(FIGURES, position=head - 1))
+    numbering.number()
+    newest = head.position().number
+    row.renew(replace(FIGURES, position=newest - 1))
     assert Process.objects.get().behind == 0
     append("b")
-    log.number()
-    row.renew(replace(FIGURES, position=head))
+    numbering.number()
+    row.renew(replace(FIGURES, position=newest))
     assert Process.objects.get().behind == 0
-    row.renew(replace(FIGURES, position=head))
+    row.renew(replace(FIGURES, position=newest))
     assert Process.objects.get().behind == 1
     assert codes() == ["RELAY_BEHIND"]
 
@@ -149,19 +149,6 @@ def test_an_empty_log_is_fine() -> None:
     assert (report.status, report.log.entries, report.processes) == ("ok", 0, ())
 
 
-def test_the_state_of_the_log_counts_what_is_there() -> None:
-    for key in "abc":
-        append(key)
-    log.number()
-    Entry.objects.create(kind="save", model="newsroom.notice", object_id="waits")
-    Entry.objects.create(kind="save", model="newsroom.notice", object_id="", settled=False)
-    state = log.state()
-    assert state.head == log.head().number
-    assert state.unnumbered == 1
-    assert state.waiting_seconds < 30 and state.oldest_seconds < 30
-    assert state.entries == Entry.objects.count() - 1
-
-
 def test_an_entry_that_nobody_numbers_is_red(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(status, "LOOK_AGAIN_SECONDS", 0.01)
     Entry.objects.create(
@@ -173,7 +160,7 @@ def test_an_entry_that_nobody_numbers_is_red(monkeypatch: pytest.MonkeyPatch) ->
     assert codes() == []  # nobody follows
     renewed()
     assert codes() == ["NUMBERING_STALLED"]
-    log.number()
+    numbering.number()
     assert codes() == []
 
 
@@ -187,7 +174,7 @@ def test_an_old_entry_that_has_just_been_committed_is_not(
         object_id="late",
         created_at=timezone.now() - timedelta(seconds=70),
     )
-    monkeypatch.setattr(status.time, "sleep", lambda seconds: log.number())
+    monkeypatch.setattr(status.time, "sleep", lambda seconds: numbering.number())
     assert codes() == []
 
 
@@ -197,7 +184,7 @@ def test_a_process_that_hangs_while_it_numbers_is_red_and_looking_does_not_wait_
 ) -> None:
     monkeypatch.setattr(status, "LOOK_AGAIN_SECONDS", 0.01)
     renewed()
-    log.head()
+    head.position()
     frozen = Open(lambda: Head.objects.select_for_update().get(pk=1))
     try:
         append("waits")
@@ -211,7 +198,7 @@ def test_a_log_that_cannot_be_read_is_down(monkeypatch: pytest.MonkeyPatch) -> N
     def state() -> None:
         raise DatabaseError("no such\n table")
 
-    monkeypatch.setattr(log, "state", state)
+    monkeypatch.setattr(history, "state", state)
     report = status.report()
     assert report.problems == (Problem.LOG_UNREACHABLE,)
     assert report.error == "no such table"
@@ -221,14 +208,14 @@ def test_a_database_that_hangs_is_down_and_holds_one_thread(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     answer, asked = threading.Event(), []
-    real = log.state
+    real = history.state
 
     def state() -> Any:
         asked.append(threading.current_thread())
         assert answer.wait(30)
         return real()
 
-    monkeypatch.setattr(log, "state", state)
+    monkeypatch.setattr(history, "state", state)
     monkeypatch.setattr(status, "LOOK_SECONDS", 0.05)
     assert [status.report().status for _ in range(3)] == ["down"] * 3
     [thread] = asked

@@ -23,7 +23,7 @@ from example_project.newsroom.models import (
 from tests import newsroom
 from tests.live import caught_up, settled, sync
 from tests.newsroom import Newsroom, publish
-from wagtail_live import log, relay
+from wagtail_live import relay, retention
 from wagtail_live.source import Source
 from wagtail_live.testing import Closed, LiveClient, Refused
 
@@ -635,7 +635,7 @@ class TestResuming:
             await sync(lambda: publish(news.tram, title="Two"))
             await settled(client)
             floor = (await client.subscribe("pages", ARTICLES, uid="2"))["cursor"]
-        await sync(lambda: log.prune(older_than=timedelta(0)))
+        await sync(lambda: retention.prune(older_than=timedelta(0)))
         await relay.current().close()  # it remembers the newest entries
         async with LiveClient() as client:
             answer = await client.subscribe("pages", ARTICLES, cursor=old, uid="3")

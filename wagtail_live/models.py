@@ -1,4 +1,4 @@
-"""Columns only: the log and its head, which ``log`` alone touches; processes, for ``status``."""
+"""Columns only: the log's entries, its head, and the processes that ``status`` keeps."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from wagtail_live import impact, log
+from wagtail_live import head, history, impact, numbering, retention
 from wagtail_live.events import Audience, Entry, Gap, Missed, Position, Query, Touched
 from wagtail_live.hub import LiveQuery
 from wagtail_live.missed import missed
@@ -20,22 +20,22 @@ class Source:
 
     def number(self) -> bool:
         """Number what is committed; return whether entries are left because others are at it."""
-        while log.has_unnumbered():
-            if not log.number(wait=False):
-                return log.has_unnumbered()
+        while numbering.has_unnumbered():
+            if not numbering.number(wait=False):
+                return numbering.has_unnumbered()
         return False
 
     def head(self) -> Position:
         """Return the position of the newest numbered entry."""
-        return log.head()
+        return head.position()
 
     def since(self, position: Position) -> list[Entry]:
         """Return what follows ``position``, some at a time, or raise ``BadCursor``."""
-        return log.since(position)
+        return history.since(position)
 
     def until(self, position: Position, *, limit: int) -> tuple[Position, list[Entry]]:
         """Return the last entries up to ``position`` and what is before the first of them."""
-        return log.until(position, limit=limit)
+        return history.until(position, limit=limit)
 
     def touched(self, entries: Sequence[Entry]) -> Touched:
         """Return what ``entries`` may have touched."""
@@ -53,4 +53,4 @@ class Source:
 
     def prune(self) -> None:
         """Delete what is older than the retention time."""
-        log.prune()
+        retention.prune()

@@ -25,7 +25,7 @@ from uuid import uuid4
 from django.db import connections
 from django.utils import timezone
 
-from wagtail_live import __version__, bell, database, diagnosis, goodbye, log
+from wagtail_live import __version__, bell, database, diagnosis, goodbye, head, history
 from wagtail_live.conf import settings
 from wagtail_live.counts import counts
 from wagtail_live.diagnosis import ProcessState, Report
@@ -87,11 +87,11 @@ def report() -> Report:
 
 def look() -> Report:
     """Return how it is. Blocking, for as long as the database takes."""
-    state = log.state()
+    state = history.state()
     stalled = diagnosis.seems_stalled(state, settings.poll_seconds)
     if stalled:
         time.sleep(LOOK_AGAIN_SECONDS)
-        before, state = state, log.state()
+        before, state = state, history.state()
         stalled = state.first == before.first
     return diagnosis.report(
         state, _processes(), stalled=stalled, retention_seconds=settings.retention_hours * 3600
@@ -135,7 +135,7 @@ class _Row:
             if self._ended:
                 return
             values = self._values(figures)
-            rows = Process.objects.using(log.database())
+            rows = Process.objects.using(head.database())
             if not rows.filter(pk=self._id).update(**values):
                 rows.create(pk=self._id, started_at=self._started_at, **values)
             rows.filter(seen_at__lt=_ago(diagnosis.GONE_SECONDS)).delete()
@@ -143,12 +143,12 @@ class _Row:
     def end(self) -> None:
         with self._lock:
             self._ended = True
-            Process.objects.using(log.database()).filter(pk=self._id).delete()
+            Process.objects.using(head.database()).filter(pk=self._id).delete()
 
     def _values(self, figures: Figures) -> dict[str, object]:
         # Behind is what was there the last time and has not been read since: not what comes now.
         behind = 0 if self._head is None else max(0, self._head - figures.position)
-        self._head = log.state().head
+        self._head = history.state().head
         heard, error = bell.probe()
         return {
             "host": socket.gethostname(),
@@ -194,7 +194,7 @@ def _processes() -> list[ProcessState]:
             failures=row.failures,
             failed_seconds=None if row.failed_at is None else seconds_since(row.failed_at),
         )
-        for row in Process.objects.using(log.database()).order_by("host", "pid")
+        for row in Process.objects.using(head.database()).order_by("host", "pid")
     ]
 
 

@@ -23,7 +23,7 @@ from django.db.backends.signals import connection_created
 from django.db.models.signals import post_save
 
 from example_project.asgi import application as site  # sets Django up, which the last two need
-from wagtail_live import log, relay
+from wagtail_live import head, relay
 from wagtail_live.models import Entry
 
 Message = MutableMapping[str, Any]
@@ -40,7 +40,7 @@ def _note_commit(instance: Entry, created: bool, **kwargs: Any) -> None:
     if created:
         said = instance.model, instance.object_id
         transaction.on_commit(
-            lambda: commits.append((*said, time.time() * 1000)), using=log.database()
+            lambda: commits.append((*said, time.time() * 1000)), using=head.database()
         )
 
 

@@ -15,7 +15,7 @@ from django.db import connection
 from websockets.asyncio.client import connect
 
 from tests.journeys.processes import DemoServer, demo_copy, demo_environment
-from wagtail_live import database, log
+from wagtail_live import database, head
 from wagtail_live.relay import LINGER_SECONDS
 
 CYCLES = 1000
@@ -87,7 +87,7 @@ async def test_statements_of_earlier_jobs_are_not_kept_while_debugging(settings:
     await database.disconnect()
 
     def job() -> int:
-        log.head()
+        head.position()
         return len(connection.queries_log)
 
     kept = [await database.run(job) for _ in range(4)]

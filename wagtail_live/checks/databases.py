@@ -11,7 +11,7 @@ from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import connections, router
 from wagtail.models import Page
 
-from wagtail_live import log
+from wagtail_live import head
 
 #: Less than this, and two editors who save at once get "database is locked".
 SQLITE_SECONDS = 5.0
@@ -22,11 +22,11 @@ _WAL = re.compile(r"journal_mode\s*(=|\()\s*['\"]?wal", re.IGNORECASE)
 def check_place(**kwargs: Any) -> list[CheckMessage]:
     """Return a warning when a change and its entry cannot be in one transaction."""
     content = router.db_for_write(Page)
-    if content == log.database():
+    if content == head.database():
         return []
     return [
         Warning(
-            f"The log is in the database {log.database()!r}, pages are in {content!r}: a change "
+            f"The log is in the database {head.database()!r}, pages are in {content!r}: a change "
             "whose process dies right after its commit gets no entry.",
             hint="Let your database router keep wagtail_live where wagtailcore is.",
             id="wagtail_live.W012",
@@ -37,8 +37,8 @@ def check_place(**kwargs: Any) -> list[CheckMessage]:
 @register(Tags.compatibility, deploy=True)
 def check_options(**kwargs: Any) -> list[CheckMessage]:
     """Return what the options of the log's database make slow, or fail."""
-    settings = connections[log.database()].settings_dict
-    match connections[log.database()].vendor:
+    settings = connections[head.database()].settings_dict
+    match connections[head.database()].vendor:
         case "sqlite":
             return [*_sqlite(settings)]
         case "mysql":
@@ -64,7 +64,7 @@ def check_persistence(**kwargs: Any) -> list[CheckMessage]:
 @register(Tags.database)
 def check_transactions(databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
     """Return an error when the log's tables know no transactions."""
-    using = log.database()
+    using = head.database()
     if using not in (databases or ()) or connections[using].features.supports_transactions:
         return []
     return [

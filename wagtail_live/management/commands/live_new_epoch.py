@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from wagtail_live import log
+from wagtail_live import retention
 
 QUESTION = """\
 Every client will get a fresh snapshot instead of what it missed, and every running server will
@@ -33,5 +33,5 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         if options["interactive"] and input(QUESTION) != "yes":
             raise CommandError("Nothing was done.")
-        deleted = log.new_epoch()
+        deleted = retention.new_epoch()
         self.stdout.write(f"A new epoch begins. {deleted} entries of the old one are deleted.")
