@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from tests.chaos import run
 from tests.chaos.checker import LEEWAY, Subscription, check_resources
 from tests.chaos.figures import Delivery
 from tests.chaos.history import Epoch, History, Operation
@@ -151,6 +152,20 @@ def test_a_schedule_is_its_seeds_and_lasts_as_long_as_asked() -> None:
     strokes = schedule(7, 60, possible)
     assert strokes == schedule(7, 60, possible) != schedule(8, 60, possible)
     assert all(0 < stroke.at < 60 for stroke in strokes)
+
+
+@pytest.mark.parametrize("plant", ["", "drop"])
+def test_a_machine_that_lacks_a_program_is_told_so(
+    plant: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("REQUIRE_ALL", raising=False)
+    assert run.main(["--plant", plant]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("Skipped: ")
+    assert "lacks node" in said
+    monkeypatch.setenv("REQUIRE_ALL", "1")
+    assert run.main(["--plant", plant]) == 1
 
 
 def test_the_picture_shows_each_delivery_what_was_lost_and_the_name_of_each_fault() -> None:

@@ -15,11 +15,12 @@ class Redis(Service):
 
     def __init__(self, folder: Path) -> None:
         super().__init__("redis", folder)
+        self.path = program("redis-server")
         self.port = free_port()
 
     def command(self) -> list[str]:
         return [
-            program("redis-server"), "--bind", "127.0.0.1", "--port", str(self.port),
+            self.path, "--bind", "127.0.0.1", "--port", str(self.port),
             "--save", "", "--appendonly", "no", "--dir", str(self.folder),
         ]  # fmt: skip
 

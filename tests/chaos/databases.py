@@ -100,6 +100,8 @@ class SQLite(Database):
 class _PostgresServer(Service):
     def __init__(self, folder: Path) -> None:
         super().__init__("postgres", folder)
+        for name in ("initdb", "postgres", "pg_dump", "pg_restore"):
+            self.tool(name)  # before anything is begun
         self.port = free_port()
         self.data = folder / "postgres"
         self.data.mkdir()
@@ -190,15 +192,20 @@ class PostgreSQL(Database):
 class _MariaServer(Service):
     def __init__(self, folder: Path) -> None:
         super().__init__("mariadb", folder)
+        for name in ("mariadb-install-db", "mariadbd", "mariadb-dump", "mariadb"):
+            self.tool(name)  # before anything is begun
         self.port = free_port()
         self.data = folder / "mariadb"
         self.data.mkdir()
         if os.geteuid() == 0:
             shutil.chown(self.data, "mysql", "mysql")
 
+    def tool(self, name: str) -> str:
+        return program(name, "/usr/sbin", "/usr/local/sbin", "/usr/bin", "/usr/local/bin")
+
     def initialise(self) -> None:
         command = [
-            program("mariadb-install-db", "/usr/bin", "/usr/local/bin"), "--no-defaults",
+            self.tool("mariadb-install-db"), "--no-defaults",
             f"--datadir={self.data}", "--auth-root-authentication-method=normal",
             "--skip-test-db",
         ]  # fmt: skip
@@ -208,7 +215,7 @@ class _MariaServer(Service):
 
     def command(self) -> list[str]:
         command = [
-            program("mariadbd", "/usr/sbin", "/usr/local/sbin"), "--no-defaults",
+            self.tool("mariadbd"), "--no-defaults",
             f"--datadir={self.data}", f"--port={self.port}", "--bind-address=127.0.0.1",
             f"--socket={self.data}/chaos.sock", f"--pid-file={self.data}/chaos.pid",
             "--innodb-flush-log-at-trx-commit=2", "--innodb-buffer-pool-size=64M",
@@ -248,7 +255,7 @@ class MariaDB(Database):
         return self._run(statement, NAME)
 
     def backup(self) -> None:
-        command = [program("mariadb-dump"), *self._where(), "--single-transaction", NAME]
+        command = [self.service.tool("mariadb-dump"), *self._where(), "--single-transaction", NAME]
         with self.dump.open("wb") as output:
             subprocess.run(command, check=True, stdout=output, stderr=subprocess.PIPE)
 
@@ -257,7 +264,7 @@ class MariaDB(Database):
         self._administer(f"CREATE DATABASE {NAME} CHARACTER SET utf8mb4")
         with self.dump.open("rb") as source:
             subprocess.run(
-                [program("mariadb"), *self._where(), NAME],
+                [self.service.tool("mariadb"), *self._where(), NAME],
                 check=True,
                 stdin=source,
                 capture_output=True,

@@ -305,9 +305,24 @@ def parse(words: list[str] | None) -> argparse.Namespace:
 
 def main(words: list[str] | None = None) -> int:
     arguments = parse(words)
+    try:
+        is_broken = perform(arguments)
+    except Lacking as error:
+        if os.environ.get("REQUIRE_ALL"):
+            print(f"REQUIRE_ALL is set and this machine lacks {error}: the chaos run failed")
+            return 1
+        print(f"Skipped: the chaos run on {arguments.database}, this machine lacks {error}")
+        return 0
+    if arguments.plant:
+        print(f"the planted bug {arguments.plant} was {'found' if is_broken else 'NOT FOUND'}")
+    return int(is_broken != bool(arguments.plant))
+
+
+def perform(arguments: argparse.Namespace) -> bool:
+    """Do a run and report it; return whether it has found anything wrong."""
     folder = Path(tempfile.mkdtemp(prefix="wagtail-live-chaos-"))
     folder.chmod(0o755)  # a database server that refuses to be root lives in it
-    failed = True
+    journals = True
     try:
         run = Run(arguments, folder)
         asyncio.run(run.perform())
@@ -315,20 +330,15 @@ def main(words: list[str] | None = None) -> int:
         report(verdict.figures, verdict.violations)
         (folder / FIGURES).write_text(verdict.figures.json())
         (folder / PICTURE).write_text(verdict.picture)
-        failed = bool(verdict.violations) or verdict.figures.lost > 0
-    except Lacking as error:
-        if os.environ.get("REQUIRE_ALL"):
-            print(f"REQUIRE_ALL is set and this machine lacks {error}: the chaos run failed")
-        else:
-            print(f"Skipped: the chaos run on {arguments.database}, this machine lacks {error}")
-            failed = False
+        is_broken = bool(verdict.violations) or verdict.figures.lost > 0
+        journals = is_broken or arguments.keep
+    except Lacking:
+        journals = False
+        raise
     finally:
-        keep(folder, arguments, journals=failed or arguments.keep)
+        keep(folder, arguments, journals=journals)
         shutil.rmtree(folder, ignore_errors=True)
-    if arguments.plant:
-        print(f"the planted bug {arguments.plant} was {'found' if failed else 'NOT FOUND'}")
-        return 0 if failed else 1
-    return 1 if failed else 0
+    return is_broken
 
 
 def keep(folder: Path, arguments: argparse.Namespace, *, journals: bool) -> None:

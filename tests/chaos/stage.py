@@ -21,7 +21,7 @@ from tests.chaos.nemesis import SERVERS
 from tests.chaos.proxy import FaultProxy
 from tests.chaos.scopes import Scope, scopes
 from tests.chaos.server import Server
-from tests.chaos.service import Service, program
+from tests.chaos.service import Lacking, Service, program
 from tests.chaos.view import Row
 from tests.chaos.writing import Writing
 from tests.servers import ROOT, free_port
@@ -40,6 +40,15 @@ class _Program(Service):
         return self._command
 
 
+def node() -> list[str]:
+    """Return the command of a Node.js that has WebSockets, or raise ``Lacking``."""
+    command = [program("node"), "--experimental-websocket"]
+    tried = subprocess.run([*command, "--eval", "WebSocket"], capture_output=True, check=False)
+    if tried.returncode:
+        raise Lacking("a Node.js with WebSockets (20.10 or newer)")
+    return command
+
+
 class Stage:
     """One run's programs; ``say`` tells what goes on."""
 
@@ -52,6 +61,7 @@ class Stage:
         self.bug = bug
         self.say = say
         self.began = time.monotonic()
+        self.node = node()
         self.database: Database = KINDS[kind](folder)
         self.redis = Redis(folder) if kind != "sqlite" else None
         self.journal = Journal(folder / "nemesis.jsonl")
@@ -114,11 +124,11 @@ class Stage:
         path = self.folder / "clients.json"
         path.write_text(json.dumps(config))
         script = str(Path(__file__).with_name("client.mjs"))
-        node = [program("node"), "--no-warnings", "--experimental-websocket", script, str(path)]
+        scripts = [*self.node, "--no-warnings", script, str(path)]
         python = [sys.executable, "-m", "tests.chaos.clients", str(path)]
         self.followers = [
             _Program("clients", self.folder, python),
-            _Program("scripts", self.folder, node),
+            _Program("scripts", self.folder, scripts),
         ]
         for follower in self.followers:
             follower.launch()
