@@ -154,6 +154,16 @@ def test_a_schedule_is_its_seeds_and_lasts_as_long_as_asked() -> None:
     assert all(0 < stroke.at < 60 for stroke in strokes)
 
 
+@pytest.mark.parametrize("database_server", [False, True])
+def test_a_minute_has_a_restore_behind_a_frozen_server_on_every_database(
+    database_server: bool,
+) -> None:
+    possible = faults(redis=database_server, database_server=database_server)
+    strokes = schedule(1, 60, possible)
+    at = {stroke.fault: stroke.at for stroke in strokes}
+    assert at["back up"] < at["restore behind a frozen server"]
+
+
 @pytest.mark.parametrize("plant", ["", "drop"])
 def test_a_machine_that_lacks_a_program_is_told_so(
     plant: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

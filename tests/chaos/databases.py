@@ -32,7 +32,7 @@ class Database:
     service: Service | None = None
     #: The port that a proxy may stand before.
     port: int | None = None
-    #: Whether a backup can be put back while servers run.
+    #: Whether an operator leaves the servers running while a backup is put back.
     restores_in_place = True
 
     def url(self, port: int | None = None) -> str:
@@ -55,6 +55,10 @@ class Database:
     def terminate_connections(self) -> None:
         """End every connection to the database, as an operator may."""
 
+    def is_free(self) -> bool:
+        """Return whether a backup could be put back now, whoever sleeps meanwhile."""
+        return True
+
     def log(self, after: int) -> list[tuple[int, str, str, str]]:
         """Return the numbered entries after a position: position, uuid (hex), model, key."""
         rows = self.query(LOG.format(after=int(after)))
@@ -65,7 +69,7 @@ class Database:
 
 
 class SQLite(Database):
-    """A file. Its backup is a copy; to put it back the servers must be stopped."""
+    """A file. Its backup is a copy, which SQLite itself puts back."""
 
     restores_in_place = False
 
@@ -84,17 +88,29 @@ class SQLite(Database):
             connection.close()
 
     def backup(self) -> None:
-        source, target = sqlite3.connect(self.path, timeout=30), sqlite3.connect(self.copy)
+        self._copy(self.path, self.copy)
+
+    def restore(self) -> None:
+        self._copy(self.copy, self.path)
+
+    def is_free(self) -> bool:
+        connection = sqlite3.connect(self.path, timeout=0)
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:  # somebody is writing
+            return False
+        else:
+            return True
+        finally:
+            connection.close()
+
+    def _copy(self, path: Path, to: Path) -> None:
+        source, target = sqlite3.connect(path, timeout=30), sqlite3.connect(to, timeout=30)
         try:
             source.backup(target)
         finally:
             target.close()
             source.close()
-
-    def restore(self) -> None:
-        for suffix in ("-wal", "-shm"):
-            Path(f"{self.path}{suffix}").unlink(missing_ok=True)
-        shutil.copyfile(self.copy, self.path)
 
 
 class _PostgresServer(Service):
@@ -260,7 +276,11 @@ class MariaDB(Database):
             subprocess.run(command, check=True, stdout=output, stderr=subprocess.PIPE)
 
     def restore(self) -> None:
-        self._administer(f"DROP DATABASE {NAME}")
+        try:
+            self._administer(f"SET STATEMENT lock_wait_timeout=3 FOR DROP DATABASE {NAME}")
+        except pymysql.MySQLError:  # somebody sleeps in a transaction
+            self.terminate_connections()
+            self._administer(f"DROP DATABASE {NAME}")
         self._administer(f"CREATE DATABASE {NAME} CHARACTER SET utf8mb4")
         with self.dump.open("rb") as source:
             subprocess.run(

@@ -49,6 +49,8 @@ EVERYWHERE: dict[str, tuple[float, float]] = {
     "turn clock": (3.0, 5.0),
     "prune": (0.0, 0.0),
     "kill writer": (0.5, 1.0),
+    "restore backup": (0.0, 0.0),
+    "restore behind a frozen server": (0.0, 0.0),
 }
 WITH_REDIS = {
     "kill redis": (1.0, 2.0),
@@ -63,7 +65,6 @@ WITH_DATABASE_SERVER = {
     "cut database": (0.0, 0.0),
     "half-open database": (2.0, 3.0),
     "terminate connections": (0.0, 0.0),
-    "restore behind a frozen server": (1.0, 2.0),
 }
 #: What every minute has; the rest is drawn.
 ALWAYS = (
@@ -80,8 +81,9 @@ ALWAYS = (
     "kill database",
     "freeze database",
     "restore backup",
+    "restore behind a frozen server",
 )
-STROKES_PER_MINUTE = 14
+STROKES_PER_MINUTE = 16
 
 
 def faults(*, redis: bool, database_server: bool) -> dict[str, tuple[float, float]]:
@@ -90,7 +92,6 @@ def faults(*, redis: bool, database_server: bool) -> dict[str, tuple[float, floa
         **EVERYWHERE,
         **(WITH_REDIS if redis else {}),
         **(WITH_DATABASE_SERVER if database_server else {}),
-        "restore backup": (0.0, 0.0),
     }
 
 
@@ -269,14 +270,7 @@ async def _restore(stage: Stage, stroke: Stroke) -> None:
 
 
 async def _restore_behind_frozen(stage: Stage, stroke: Stroke) -> None:
-    """The log is put back and grows beyond where a server stopped, while that server sleeps."""
-    server = stage.servers[stroke.server]
-    server.freeze()
-    try:
-        await stage.restore(regrow=True)
-        await asyncio.sleep(stroke.seconds)
-    finally:
-        server.thaw()
+    await stage.restore_behind(stage.servers[stroke.server])
 
 
 HANDS: dict[str, Callable[[Stage, Stroke], Awaitable[None]]] = {

@@ -27,6 +27,8 @@ from tests.chaos.writing import Writing
 from tests.servers import ROOT, free_port
 
 ORIGIN = "http://localhost:3000"
+#: How long a log that was put back may take to grow beyond where it was.
+REGROW_SECONDS = 30.0
 
 
 class _Program(Service):
@@ -140,29 +142,37 @@ class Stage:
         await asyncio.to_thread(self.database.backup)
         self._resume()
 
-    async def restore(self, *, regrow: bool = False) -> None:
-        """Put the backup back; with ``regrow`` wait until the log is as long as it was."""
+    async def restore(self) -> None:
+        """Put the backup back."""
         if not self.backed_up:
             return
-        await self._pause()
-        await self.logbook.read_to_the_end()
-        before = self.logbook.after
+        await self._rest()
         alone = not self.database.restores_in_place
         if alone:
             for server in self.servers:
                 await asyncio.to_thread(server.terminate)
-        began = time.monotonic()
-        await asyncio.to_thread(self.database.restore)
-        self.logbook.begin_epoch(began, self.backed_up)
-        self._resume()
+        await self._put_back()
         if alone:
             for server in self.servers:
                 server.launch()
             for server in self.servers:
                 await asyncio.to_thread(server.wait)
-        while regrow and self.logbook.after <= before and time.monotonic() < began + 30:
-            await asyncio.sleep(0.2)
-            await self.logbook.read()
+
+    async def restore_behind(self, server: Server) -> None:
+        """Put the backup back while ``server`` sleeps, until the log is as long as it knew it."""
+        if not self.backed_up:
+            return
+        await self._rest()
+        known = self.logbook.after
+        await self._freeze_without_locks(server)
+        try:
+            await self._put_back()
+            end = time.monotonic() + REGROW_SECONDS
+            while self.logbook.after <= known and time.monotonic() < end:
+                await asyncio.sleep(0.2)
+                await self.logbook.read()
+        finally:
+            server.thaw()
 
     async def prune(self) -> None:
         """Shorten the log to its last two seconds, as an operator may."""
@@ -271,6 +281,24 @@ class Stage:
             hidden = next(key for key, state in objects.items() if state.get("slug") == "hidden0")
             environment |= {"CHAOS_PLANT": self.bug, "CHAOS_HIDDEN": hidden.partition(":")[2]}
         return environment
+
+    async def _rest(self) -> None:
+        """Let the writer pause, and wait until the log has all that it has written."""
+        await self._pause()
+        await self.logbook.read_to_the_end()
+
+    async def _put_back(self) -> None:
+        began = time.monotonic()
+        await asyncio.to_thread(self.database.restore)
+        self.logbook.begin_epoch(began, self.backed_up)
+        self._resume()
+
+    async def _freeze_without_locks(self, server: Server) -> None:
+        server.freeze()
+        while not await asyncio.to_thread(self.database.is_free):
+            server.thaw()
+            await asyncio.sleep(0.1)
+            server.freeze()
 
     async def _pause(self) -> None:
         for writing in self.writings:
