@@ -105,8 +105,9 @@ class Thing:
     def visible(self) -> bool:
         return self.live and not self.hidden
 
-    def row(self, key: int) -> str:
-        return json.dumps({"id": key, "version": self.version, "section": self.section})
+    def row(self, key: int, history: int = 0) -> str:
+        said = {"id": key, "version": self.version, "section": self.section, "history": history}
+        return json.dumps(said)
 
 
 @dataclass
@@ -128,6 +129,9 @@ class World:
         self.inserted = 0
         self.versions = 0
         self.uuids = 0
+        #: How often the log began anew, and by uuid of a position in which of these times it was.
+        self.history = 0
+        self.histories: dict[str, int] = {UUID(int=0).hex: 0}
         #: What was ever to be seen: (key, version), and keys alone.
         self.seen: set[tuple[int, int]] = set()
         self.seen_keys: set[int] = set()
@@ -136,7 +140,9 @@ class World:
 
     def uuid(self) -> str:
         self.uuids += 1
-        return UUID(int=self.uuids).hex
+        made = UUID(int=self.uuids).hex
+        self.histories[made] = self.history
+        return made
 
     def reserve(self) -> int:
         """Insert an entry of a transaction that has not committed: its id is taken now."""
@@ -177,6 +183,7 @@ class World:
             del log.numbered[: len(gone)]
 
     def new_epoch(self) -> None:
+        self.history += 1
         self.log.numbered = []
         self.log.head = self.log.floor = Position(self.log.head.number, self.uuid())
 
@@ -191,7 +198,7 @@ class World:
         """Return what the query gives now."""
         wanted = dict(query.parameters).get("section")
         return {
-            key: thing.row(key)
+            key: thing.row(key, self.history)
             for key, thing in sorted(self.things.items())
             if thing.visible and wanted in {None, thing.section}
         }
@@ -250,6 +257,9 @@ class MemorySource(Source):
             raise BadCursor("unknown")
         found = [entry for entry in log.numbered if entry.position.number > position.number]
         return found[:3]
+
+    def prove(self, position: Position) -> None:
+        self.since(position)
 
     def until(self, position: Position, *, limit: int) -> tuple[Position, list[Entry]]:
         log = self.world.log

@@ -137,8 +137,18 @@ class Client:
         for row in frame.get("data", ()):
             self._apply(name, event, row)
         if "cursor" in frame:
+            self._check_history(name, frame)
             self.cursors[name] = frame["cursor"]
             self.machine.remember(name, self.held[name], frame["cursor"])
+
+    def _check_history(self, name: str, frame: dict[str, Any]) -> None:
+        """What a frame shows was read from the database whose log its cursor is of."""
+        mark = fingerprint(QUERIES[name], Audience())
+        sealed = Sealer([SECRET]).open(frame["cursor"], mark)
+        for row in frame.get("data", ()):
+            if isinstance(row, dict):
+                history = self.machine.world.histories[sealed.uuid]
+                assert row["history"] == history, "content of another history"
 
     def _begin(self, name: str, frame: dict[str, Any]) -> None:
         if not self.following[name]:
@@ -419,10 +429,7 @@ def run(histories: int) -> int:
             derandomize=True,
             database=None,
             deadline=None,
-            phases=[
-                Phase.generate,
-                *([Phase.shrink] if __import__("os").environ.get("SHRINK") else []),
-            ],
+            phases=PHASES,
             suppress_health_check=list(HealthCheck),
         ),
     )
@@ -511,13 +518,19 @@ def go_on_without_proof(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(MemorySource, "since", trusting)
 
 
+def seal_without_proof(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(MemorySource, "prove", lambda self, position: None)
+
+
 def renew_nobody(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Feed, "renew", lambda self, last: None)
 
 
 def show_what_is_hidden(patch: pytest.MonkeyPatch) -> None:
     def rows(self: memory.MemoryRepresentation) -> dict[Any, str]:
-        return {key: thing.row(key) for key, thing in self.world.things.items() if thing.live}
+        history = self.world.history
+        things = self.world.things.items()
+        return {key: thing.row(key, history) for key, thing in things if thing.live}
 
     patch.setattr(memory.MemoryRepresentation, "rows", rows)
 
@@ -535,6 +548,7 @@ MISTAKES: list[Callable[[pytest.MonkeyPatch], None]] = [
     believe_every_cursor,
     follow_before_the_base,
     go_on_without_proof,
+    seal_without_proof,
     renew_nobody,
     show_what_is_hidden,
     keep_a_subscription_that_ended,

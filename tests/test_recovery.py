@@ -20,6 +20,7 @@ from wagtail_live.cursor import Sealer, fingerprint
 from wagtail_live.events import Audience, Position, Query
 from wagtail_live.exceptions import BadCursor
 from wagtail_live.models import Head
+from wagtail_live.representation import Representation
 from wagtail_live.testing import Frame, LiveClient
 
 pytestmark = [pytest.mark.databases, pytest.mark.usefixtures("committed")]
@@ -276,6 +277,43 @@ async def test_a_backup_restored_under_a_running_relay_gives_everybody_a_fresh_b
             "notices", "fields=text&limit=20", cursor=first["cursor"], uid="older"
         )
         assert again["event"] == "resume"
+
+
+@pytest.mark.parametrize("asked", ["answer", "snapshot"])
+async def test_what_a_restored_backup_holds_is_first_shown_in_a_fresh_base(
+    asked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The backup is put back after a change was read in the log, and before its content is."""
+    backup = await sync(lambda: (log.head(), Head.objects.values().get())[1])
+    real = getattr(Representation, asked)
+
+    def late(self: Representation, *args: Any, **kwargs: Any) -> Any:
+        if backup:
+            restored(story, dict(backup), ["of the backup"])
+            backup.clear()
+        return real(self, *args, **kwargs)
+
+    queries = {"there": "fields=text&limit=20", "joining": "fields=text&limit=19"}
+    async with LiveClient() as client:
+        await client.subscribe("notices", queries["there"], uid="there")
+        story = await sync(Story)
+        await settled(client)
+        monkeypatch.setattr(Representation, asked, late)
+        if asked == "answer":
+            await sync(lambda: Notice.objects.create(text="the last of the old"))
+        else:
+            join = {"type": "subscribe", "collection": "notices", "query": queries["joining"]}
+            client.say({**join, "uid": "joining"})
+        frames: list[Frame] = []
+        while not any(frame["uid"] == "there" for frame in frames):
+            frames.append(await client.hear())
+        assert (frames[-1]["event"], frames[-1]["reset"]) == ("init", "renewed")
+        frames += await settled(client)
+        for frame in frames:
+            assert "of the backup" in {row["text"] for row in frame["data"]}
+            query, cursor = queries[frame["uid"]], frame["cursor"]
+            back = await client.subscribe("notices", query, uid="back", cursor=cursor)
+            assert back["event"] == "resume", "its cursor was of the log that is gone"
 
 
 async def test_a_new_epoch_gives_everybody_a_fresh_base_and_ends_every_cursor() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache, partial
 from typing import Protocol, TypeVar
 
@@ -76,6 +77,7 @@ class Feed:
         #: What those who came back had missed, by the step at which they were: see ``Tail``.
         self._missed: dict[int, Missed | BadCursor] = {}
         self._pushes = 0
+        self._renewals = 0
 
     @property
     def covered(self) -> Position:
@@ -98,8 +100,7 @@ class Feed:
                     return
                 except BadCursor as error:
                     reset = error.reason
-            covered = self.covered
-            snapshot = await self._base(live_query)
+            snapshot, covered = await self._proven_base(live_query)
             sealed = self._seal(covered)
             follower.outbox.write(
                 live_query.base(
@@ -128,6 +129,9 @@ class Feed:
 
     def renew(self, last: Position) -> None:
         """Give every follower a fresh base: what came before proves nothing."""
+        self._renewals += 1
+        self._snapshot = None
+        self._covered = last
         # Also with nobody there yet: somebody may be about to join on what is known here.
         label = "" if self.live_query is None else self.live_query.label
         self.push(Batch(before=last, last=last, renew=frozenset({label})))
@@ -147,13 +151,25 @@ class Feed:
             self.hub.add(self.live_query)
         return self.live_query
 
+    async def _proven_base(self, live_query: LiveQuery) -> tuple[Snapshot, Position]:
+        """Return the base, and up to where everything is in it."""
+        for _ in RETRY_SECONDS:
+            covered = self.covered
+            try:
+                return await self._base(live_query), covered
+            except BadCursor:
+                await self._reader.caught_up()
+        raise ServiceUnavailable
+
     async def _base(self, live_query: LiveQuery) -> Snapshot:
         now = asyncio.get_running_loop().time()
         if self._snapshot is not None and now - self._snapshot[0] < SNAPSHOT_SECONDS:
             return self._snapshot[1]
-        snapshot = await self._look(self.representation.snapshot)
+        renewals = self._renewals
+        snapshot = await self._look(self.representation.snapshot, self.hub.position)
         live_query.widen(snapshot)
-        self._snapshot = now, snapshot
+        if renewals == self._renewals:
+            self._snapshot = now, snapshot
         self._has_base = True
         return snapshot
 
@@ -183,10 +199,15 @@ class Feed:
             # The item has gone since: the cursor proves that its holder could see it.
         self._has_base = True
 
-    async def _look(self, question: Callable[[], T]) -> T:
-        """Return the answer of the content, and remember when it was given."""
+    async def _look(self, question: Callable[[], T], position: Position) -> T:
+        """
+        Return the answer of the content, and remember when it was given.
+
+        Raises ``BadCursor`` when the log does not hold ``position`` any more: a backup may have
+        been put back, and what the content said is of another history than what will be sealed.
+        """
         try:
-            return await database.run(question)
+            return await database.run(partial(_prove, question, self._reader.source, position))
         finally:
             self._looked_at = asyncio.get_running_loop().time()
 
@@ -226,7 +247,7 @@ class Feed:
             gap,
             limit=settings.max_batch,
         )
-        return await database.run(look_up)
+        return await database.run(partial(_prove, look_up, self._reader.source, gap.batch.last))
 
     async def _settle_all(self) -> None:
         try:
@@ -243,8 +264,14 @@ class Feed:
                 upto = self.hub.position
                 if batch is None or self.live_query is None:
                     return
+                renewals = self._renewals
                 try:
-                    await self._settle(self.live_query, batch, self._seal(upto))
+                    await self._settle(self.live_query, batch, upto)
+                except BadCursor:
+                    # Nothing is told of another history: the relay finds it out, and renews.
+                    self._pending = batch.merge(self._pending) if self._pending else batch
+                    with suppress(ServiceUnavailable):
+                        await self._reader.caught_up()
                 except Exception:
                     logger.exception(
                         "a live query could not be answered: %r", self.live_query.query
@@ -252,7 +279,8 @@ class Feed:
                     counts.failed()
                     self._pending = batch.merge(self._pending) if self._pending else batch
                 else:
-                    self._covered = upto
+                    if renewals == self._renewals:
+                        self._covered = upto
                     return
                 if wait is None:
                     self._pending = None
@@ -262,25 +290,27 @@ class Feed:
                     return
             await asyncio.sleep(wait)
 
-    async def _settle(self, live_query: LiveQuery, batch: Batch, cursor: str) -> None:
+    async def _settle(self, live_query: LiveQuery, batch: Batch, upto: Position) -> None:
         question = live_query.question(batch)
         if question is None:
             return
         self._snapshot = None
         reason = "renewed"
         if not question.renew:
-            answer = await self._look(partial(self._answer, live_query, question))
+            answer = await self._look(partial(self._answer, live_query, question), upto)
             if not answer.too_many and len(live_query.left(answer)) <= LEFT_LIMIT:
-                live_query.settle(answer, cursor)
+                live_query.settle(answer, self._seal(upto))
                 return
             reason = "too_many"
         try:
-            snapshot = await self._look(self.representation.snapshot)
+            snapshot = await self._look(self.representation.snapshot, upto)
+        except BadCursor:
+            raise
         except LiveError as error:
             # The item is gone, or the page that the query names.
             logger.debug("a live query became empty: %s", error)
             snapshot = Snapshot(frozenset(), ())
-        live_query.renew(snapshot, reason, cursor)
+        live_query.renew(snapshot, reason, self._seal(upto))
 
     def _answer(self, live_query: LiveQuery, question: Question) -> Answer:
         return self.representation.answer(
@@ -292,6 +322,17 @@ class Feed:
 
     def _seal(self, position: Position) -> str:
         return _sealer().seal(position, self._fingerprint)
+
+
+def _prove(question: Callable[[], T], source: Source, position: Position) -> T:
+    """Return the answer to ``question``, or raise ``BadCursor``: the log is asked after it."""
+    try:
+        answer = question()
+    except LiveError:
+        source.prove(position)
+        raise
+    source.prove(position)
+    return answer
 
 
 def _sealer() -> Sealer:

@@ -37,6 +37,10 @@ class Source:
         """Return the last entries up to ``position`` and what is before the first of them."""
         return history.until(position, limit=limit)
 
+    def prove(self, position: Position) -> None:
+        """Raise ``BadCursor`` unless the log still holds, or ends at, exactly ``position``."""
+        log.prove(position)
+
     def touched(self, entries: Sequence[Entry]) -> Touched:
         """Return what ``entries`` may have touched."""
         return impact.touched(entries)
