@@ -329,7 +329,8 @@ class Scheduled(Pages):
             effects.append({"object": key(page), "live": False})
         if not self.recorder.perform("plan", effects, plan):
             return
-        time.sleep(AHEAD_SECONDS + 0.1)
+        while timezone.now() <= page.go_live_at:
+            time.sleep(0.05)
         effect = {"object": key(page), "version": version, "live": True}
         self.recorder.perform(
             "publish scheduled",

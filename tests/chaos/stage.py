@@ -171,6 +171,8 @@ class Stage:
             while self.logbook.after <= known and time.monotonic() < end:
                 await asyncio.sleep(0.2)
                 await self.logbook.read()
+            if self.logbook.after <= known:
+                self.say(f"the log did not grow beyond {known} within {REGROW_SECONDS:g} s")
         finally:
             server.thaw()
 
