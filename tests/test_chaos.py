@@ -10,7 +10,7 @@ import pytest
 
 from tests.chaos import run
 from tests.chaos.checker import LEEWAY, Subscription, check_resources
-from tests.chaos.figures import Delivery
+from tests.chaos.figures import Delivery, deliveries
 from tests.chaos.history import Epoch, History, Operation
 from tests.chaos.nemesis import faults, schedule
 from tests.chaos.picture import picture
@@ -130,6 +130,49 @@ def test_what_the_application_is_told_twice_is_found() -> None:
     for t in (1.0, 2.0):
         follower.take({"kind": "app", "t": t, "event": "update", "data": [row(1, 10)]})
     assert [one.check for one in follower.violations] == ["I6"]
+
+
+def edit(at: float, **effect: Any) -> Operation:
+    """An operation on notice 1 that was committed at a time; its entry is named after that."""
+    effects = [{"object": "notices:1", **effect}]
+    return Operation("edit", at - 0.5, at, "ok", True, effects, [(f"uuid{at:g}", "", "")])
+
+
+def learned(history: History, *frames: tuple[float, Frames]) -> list[float]:
+    """Return how long each change took that a member had to learn."""
+    follower = Subscription(
+        {"id": "one", "asker": "member"}, everything("notices"), history, {}.get
+    )
+    follower.take({"kind": "ask", "t": 0.1, "cursor": None})
+    for t, told in frames:
+        for one in told:
+            follower.take({"kind": "frame", "t": t, "frame": one})
+    return sorted(one.seconds for one in deliveries([follower], history))
+
+
+def test_what_changes_nothing_for_an_asker_need_not_be_learned() -> None:
+    made = [edit(1, version=10), edit(2, restricted="login"), edit(6, version=30)]
+    log = {1: "uuid1", 2: "uuid2", 3: "uuid6"}
+    assert learned(
+        History(WORLD, made, [Epoch(log)]),
+        (0.2, [frame("init", [row(1, 0), row(2, 0)], 0)]),
+        (2.0, [frame("update", [row(1, 10)], 1)]),
+        (9.0, [frame("update", [row(1, 30)], 3)]),
+    ) == [1.0, 3.0]
+
+
+def test_what_a_backup_undid_need_not_be_learned() -> None:
+    made = [edit(1, version=10), edit(4, version=20), edit(6, version=30)]
+    lives = [
+        Epoch({1: "uuid1", 2: "uuid4"}),
+        Epoch({1: "uuid1", 2: "uuid6"}, began=5.0, lost_from=3.0),
+    ]
+    assert learned(
+        History(WORLD, made, lives),
+        (0.2, [frame("init", [row(1, 0), row(2, 0)], 0)]),
+        (2.0, [frame("update", [row(1, 10)], 1)]),
+        (9.0, [frame("update", [row(1, 30)], 2)]),
+    ) == [1.0, 3.0]
 
 
 def test_servers_that_hold_what_they_held_before_pass() -> None:

@@ -88,14 +88,21 @@ def _learned_by(subscription: Subscription, history: History) -> list[Delivery]:
             for span, before in pairwise(reversed(spans)):
                 # Who knows what came after it need not be told what was before that.
                 at = later = _first(span, learned[key], complete) or later
-                if not span.certain or not (span.holds or before.holds):
+                if not span.certain or not _differs(span, before):
                     continue
                 if not max(bases[0], life.began) < span.end < ended:
                     continue
-                if at is None and ended < float("inf"):
+                if ended < float("inf") and (at is None or at > ended):
                     continue  # the epoch ended: what was not yet told is undone
                 found.append(Delivery(subscription.client, span.end, at))
     return found
+
+
+def _differs(span: Span, before: Span) -> bool:
+    """Return whether there is anything to tell to who knows what was ``before``."""
+    if not (span.holds or before.holds):
+        return False
+    return (span.holds, span.version) != (before.holds, before.version)
 
 
 def _first(
