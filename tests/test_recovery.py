@@ -284,7 +284,7 @@ async def test_what_a_restored_backup_holds_is_first_shown_in_a_fresh_base(
     asked: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The backup is put back after a change was read in the log, and before its content is."""
-    backup = await sync(lambda: (log.head(), Head.objects.values().get())[1])
+    backup = await sync(lambda: (head.position(), Head.objects.values().get())[1])
     real = getattr(Representation, asked)
 
     def late(self: Representation, *args: Any, **kwargs: Any) -> Any:

@@ -39,7 +39,7 @@ class Source:
 
     def prove(self, position: Position) -> None:
         """Raise ``BadCursor`` unless the log still holds, or ends at, exactly ``position``."""
-        log.prove(position)
+        history.prove(position)
 
     def touched(self, entries: Sequence[Entry]) -> Touched:
         """Return what ``entries`` may have touched."""
