@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
-import logging
 import os
 import threading
 import time
@@ -24,6 +23,7 @@ from django.db.models.signals import post_save
 
 from example_project.asgi import application as site  # sets Django up, which the last two need
 from wagtail_live import head, relay
+from wagtail_live.counts import counts
 from wagtail_live.models import Entry
 
 Message = MutableMapping[str, Any]
@@ -55,19 +55,6 @@ def _note_statement(execute: Any, *arguments: Any) -> Any:
     return execute(*arguments)
 
 
-class _Closings(logging.Handler):
-    """Keeps the names of the codes with which connections were closed."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if record.msg == "a connection is closed: %d %s" and isinstance(record.args, tuple):
-            closings.append(str(record.args[1]))
-
-
-#: With which code this process has closed connections itself.
-closings: list[str] = []
-logging.getLogger("wagtail_live").addHandler(_Closings())
-logging.getLogger("wagtail_live").setLevel(logging.INFO)
-
 for name in ("POLL_SECONDS", "HEARTBEAT_SECONDS"):
     if name in os.environ:
         setattr(settings, f"WAGTAIL_LIVE_{name}", float(os.environ[name]))
@@ -83,7 +70,7 @@ def _state() -> dict[str, Any]:
     return {
         "pid": os.getpid(),
         "sessions": current.sessions,
-        "closings": closings,
+        "cut": counts.cut,
         "tasks": len(asyncio.all_tasks()),
         "threads": threading.active_count(),
         "feeds": len(current._feeds),

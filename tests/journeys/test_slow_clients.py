@@ -6,12 +6,9 @@ import asyncio
 import base64
 import json
 import os
-import shutil
-import socket
 import struct
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -19,71 +16,32 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from tests import sites
+from tests.journeys import prolific
+from tests.journeys.prolific import (
+    CHANGES,
+    GROWTH_BYTES,
+    PREPARE,
+    ROW_BYTES,
+    SECONDS,
+    SmallSocket,
+    write,
+)
 from tests.servers import Server, wait_until
-from tests.sites import environment_of
 
 pytestmark = pytest.mark.server
 
-BUFFER_BYTES = 256 * 1024
-ROW_BYTES = 200_000
-CHANGES = 40
 #: Without a bound it would be up to eight megabytes for each.
 STALLED = 12
 READERS = 3
-#: What a server may take in the meantime for whatever it does.
-GROWTH_BYTES = 40 * 1024 * 1024
-SECONDS = 60.0
 AUTHORS = {"type": "subscribe", "collection": "authors", "uid": "a"}
 
 
-def write(changes: int) -> str:
-    return f"""
-import time
-from example_project.newsroom.models import Author
-author = Author.objects.get(name="Prolific")
-for number in range(1, {changes} + 1):
-    author.role = str(number)
-    author.bio = chr(97 + number % 26) * {ROW_BYTES}
-    author.save()
-    time.sleep(0.1)  # two quick edits may be told as one
-"""
-
-
-PREPARE = f"""
-from example_project.newsroom.models import Author
-Author.objects.update_or_create(
-    name="Prolific", defaults={{"role": "0", "bio": "-" * {ROW_BYTES}, "live": True}}
-)
-"""
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("slow") / "site"
-    shutil.copytree(sites.migrated(tmp_path_factory), folder)
-    return folder
-
-
-@pytest.fixture(scope="module", params=["uvicorn", "daphne", "hypercorn"])
+@pytest.fixture(scope="module", params=prolific.SERVERS)
 def server(
-    request: pytest.FixtureRequest, site: Path, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
-    environment = {
-        **environment_of(site),
-        "MAX_BUFFER_BYTES": str(BUFFER_BYTES),
-        "POLL_SECONDS": "0.05",
-    }
-    # One process: what it holds is what is measured.
-    options = ("-w", "0") if request.param == "hypercorn" else ()
-    log = tmp_path_factory.mktemp("log") / "server.log"
-    server = Server(
-        log,
-        environment,
-        *options,
-        program=request.param,
-        application="tests.journeys.observed:application",
-    )
+    site = prolific.new_site(tmp_path_factory)
+    server = prolific.new_server(request.param, site, tmp_path_factory)
     yield server
     server.stop()
 
@@ -92,22 +50,15 @@ class StalledClient:
     """A WebSocket by hand: it takes its first answer, and never reads again until it is told to."""
 
     def __init__(self, server: Server) -> None:
-        self._socket = socket.socket()
-        # Before it connects: it is the window that the server is offered.
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        self._socket.settimeout(SECONDS)
-        self._socket.connect(("127.0.0.1", server.port))
+        self._socket = SmallSocket(server.port)
         key = base64.b64encode(os.urandom(16)).decode()
-        self._socket.sendall(
+        self._socket.send(
             "GET /websocket HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
             "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
             f"Sec-WebSocket-Key: {key}\r\n\r\n".encode()
         )
-        self._unread = b""
-        while b"\r\n\r\n" not in self._unread:
-            self._unread += self._socket.recv(1024)
-        assert b" 101 " in self._unread, self._unread
-        self._unread = self._unread.partition(b"\r\n\r\n")[2]
+        answer = self._socket.take_until(b"\r\n\r\n")
+        assert b" 101 " in answer, answer
         self._say(AUTHORS)
         self.cursor = self._frame()["cursor"]
 
@@ -115,24 +66,16 @@ class StalledClient:
         text = json.dumps(message).encode()
         assert len(text) < 126
         # A mask of zeroes leaves the text as it is.
-        self._socket.sendall(bytes([0x81, 0x80 | len(text), 0, 0, 0, 0]) + text)
+        self._socket.send(bytes([0x81, 0x80 | len(text), 0, 0, 0, 0]) + text)
 
     def _frame(self) -> Any:
-        first, size = self._take(2)
+        first, size = self._socket.take(2)
         assert first == 0x81, "a whole text frame"
         if size == 126:
-            [size] = struct.unpack("!H", self._take(2))
+            [size] = struct.unpack("!H", self._socket.take(2))
         elif size == 127:
-            [size] = struct.unpack("!Q", self._take(8))
-        return json.loads(self._take(size))
-
-    def _take(self, size: int) -> bytes:
-        while len(self._unread) < size:
-            received = self._socket.recv(65_536)
-            assert received, "the connection has ended"
-            self._unread += received
-        taken, self._unread = self._unread[:size], self._unread[size:]
-        return taken
+            [size] = struct.unpack("!Q", self._socket.take(8))
+        return json.loads(self._socket.take(size))
 
     def close(self) -> None:
         self._socket.close()
@@ -226,7 +169,7 @@ async def test_those_who_do_not_read_are_cut_and_nobody_else_is(
                 f"bytes: at most {(peak - before) / 2**20:.1f} MB more; everybody else was told "
                 f"{min(map(len, heard)) - 1} frames; a slow one: {throttled}"
             )
-    assert state["closings"].count("SLOW_CONSUMER") == STALLED + (throttled != "kept up")
+    assert state["cut"]["SLOW_CONSUMER"] == STALLED + (throttled != "kept up")
     assert all(numbers == sorted(numbers) for numbers in heard), "in the order of the changes"
     assert peak - before < GROWTH_BYTES
     resume = {**AUTHORS, "cursor": stalled[0].cursor}
