@@ -212,6 +212,7 @@ def test_the_bounds_of_the_other_transports_are_in_the_reference() -> None:
     assert f"more than {sse.ANSWER_SECONDS:.0f} seconds" in said
     assert f"within {sse.BODY_SECONDS:.0f} seconds" in said
     assert (sse.LIFE, f"retry: {sse.AGAIN_MS}" in said) == ((4, 8), True)
+    assert "between {} and {} heartbeats".format(*sse.LIFE_HEARTBEATS) in said
     said = " ".join(page("reference/changes.md").split())
     assert f"{changes.WAIT_SECONDS:.0f} at most" in said
     assert f"{changes.WAITING_LIMIT} requests may wait at once" in said

@@ -123,6 +123,7 @@ ALLOWED = {
         "outbox",
         "protocol",
         "relay",
+        "servers",
         "session",
     },
     "openapi": {"exceptions", "protocol"},

@@ -15,7 +15,7 @@ from tests import newsroom
 from tests.live import caught_up, settled, sync
 from tests.newsroom import Newsroom, publish
 from tests.streams import OWN, Stream
-from wagtail_live import protocol, relay, sse
+from wagtail_live import protocol, relay, servers, sse
 from wagtail_live.exceptions import ServiceUnavailable
 from wagtail_live.testing import LiveClient
 
@@ -367,13 +367,23 @@ class TestEnds:
         await stream.application
         assert stream.status == 0
 
+    @pytest.mark.parametrize(("http_version", "drops"), [("1.1", 1), ("2", 0)])
     async def test_a_client_that_does_not_read_is_left_and_the_others_hear_all(
-        self, news: Newsroom, settings: Any, monkeypatch: pytest.MonkeyPatch
+        self,
+        http_version: str,
+        drops: int,
+        news: Newsroom,
+        settings: Any,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         settings.WAGTAIL_LIVE_MAX_BUFFER_BYTES = 2000
         monkeypatch.setattr(sse, "CLOSE_SECONDS", 0.01)
         monkeypatch.setattr(sse, "LIFE", (1e6, 1e6))
-        async with Stream(ARTICLES) as stuck, Stream(ARTICLES) as other:
+        dropped: list[Any] = []
+        monkeypatch.setattr(servers, "abort", dropped.append)
+        stuck = Stream(ARTICLES)
+        stuck.scope["http_version"] = http_version
+        async with stuck, Stream(ARTICLES) as other:
             cursor = (await stuck.hear())[0]
             await other.frame()
             stuck.reads.clear()
@@ -382,6 +392,7 @@ class TestEnds:
                 assert (await other.frame())["data"][0]["title"] == f"Tram {number}"
             await stuck.application
             assert not stuck.complete
+            assert len(dropped) == drops, "in HTTP/2 the connection serves others as well"
         async with Stream({**ARTICLES, "cursor": cursor}) as again:
             assert [(await again.frame())["event"] for _ in range(2)] == ["resume", "update"]
 
@@ -406,6 +417,20 @@ class TestEnds:
         titles = [row["title"] for frame in heard for row in frame.get("data", [])]
         assert title in titles, "the last one came before the end or after it"
         assert [frame["event"] for frame in heard].count("init") == 1
+
+    async def test_a_quiet_stream_ends_after_a_while_and_goes_on_where_it_was(
+        self, news: Newsroom, settings: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        settings.WAGTAIL_LIVE_HEARTBEAT_SECONDS = 0.01
+        monkeypatch.setattr(sse, "ANSWER_SECONDS", 0.01)
+        monkeypatch.setattr(sse, "LIFE_HEARTBEATS", (30, 30))
+        async with Stream(ARTICLES) as stream:
+            cursor = (await stream.hear())[0]
+            await stream.until_complete()
+        assert stream.raw.decode().count(": ping") == 1 + 30
+        assert stream.lines[-1] == "retry: 10"
+        async with Stream({**ARTICLES, "cursor": cursor}) as stream:
+            assert (await stream.frame())["event"] == "resume"
 
     async def test_a_subscription_that_ends_on_our_side_ends_the_stream(
         self, news: Newsroom

@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 from django.core.handlers.asgi import ASGIRequest
 
-from wagtail_live import goodbye, handshake, protocol, relay
+from wagtail_live import goodbye, handshake, protocol, relay, servers
 from wagtail_live.conf import settings
 from wagtail_live.counts import counts
 from wagtail_live.exceptions import (
@@ -60,6 +60,8 @@ CLOSE_SECONDS = 1.0
 #: A stream ends after so many times WAGTAIL_LIVE_MAX_BUFFER_BYTES, somewhere in between, lest all
 #: end at once: what a server has taken from us and its client has not read stays bounded.
 LIFE = (4.0, 8.0)
+#: ...and after so many heartbeats: one whose client is gone without a word ends by nothing else.
+LIFE_HEARTBEATS = (20, 40)
 #: What a client waits after such an end, in milliseconds.
 AGAIN_MS = 10
 #: A refusal that will not be another one in a moment: a GET is answered with it, and no stream.
@@ -84,8 +86,11 @@ async def live_events(scope: Message, receive: Receive, send: Send) -> None:
             except _Gone:
                 return
             else:
+                # In HTTP/2 the connection is not this client's alone.
+                alone = scope.get("http_version") != "2"
                 single = request.method == "GET"
-                await _Stream(receive, send, headers, single=single).talk(request, messages)
+                stream = _Stream(receive, send, headers, single=single, alone=alone)
+                await stream.talk(request, messages)
         case "HEAD":
             await _respond(send, 200, "", {**HEADERS, **headers})
         case "OPTIONS":
@@ -99,14 +104,22 @@ class _Stream:
     """One response that goes on; ``single`` is one subscription, which may be refused by status."""
 
     def __init__(
-        self, receive: Receive, send: Send, headers: Mapping[str, str], *, single: bool
+        self,
+        receive: Receive,
+        send: Send,
+        headers: Mapping[str, str],
+        *,
+        single: bool,
+        alone: bool,
     ) -> None:
         self._receive = receive
         self._send = send
         self._headers = headers
         self._single = single
+        self._alone = alone
         self._begun = self._complete = False
         self._bytes_left = random.uniform(*LIFE) * settings.max_buffer_bytes  # noqa: S311 - a spread
+        self._heartbeats_left = random.randint(*LIFE_HEARTBEATS)  # noqa: S311 - the same
         self._farewell = b""
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -149,6 +162,10 @@ class _Stream:
             pass
 
     def _beat(self, outbox: Outbox) -> None:
+        if self._heartbeats_left == 0:
+            self._end_for_now()
+            return
+        self._heartbeats_left -= 1
         outbox.write(PING)
         self._next_beat(outbox, settings.heartbeat_seconds)
 
@@ -171,8 +188,11 @@ class _Stream:
         if self._single and event.error is not None:
             self._end()
         elif self._bytes_left < 0:
-            self._farewell = _retry(AGAIN_MS)
-            self._end()
+            self._end_for_now()
+
+    def _end_for_now(self) -> None:
+        self._farewell = _retry(AGAIN_MS)
+        self._end()
 
     async def _begin(self) -> None:
         self._begun = True
@@ -182,12 +202,23 @@ class _Stream:
         await self._send({"type": "http.response.body", "body": body, "more_body": True})
 
     async def _finish(self) -> None:
-        with contextlib.suppress(Exception):
+        """End the response; a client that does not even take that loses its connection."""
+        try:
             async with asyncio.timeout(CLOSE_SECONDS):
                 if not self._begun:
                     await self._begin()
                 if not self._complete:
                     await self._send({"type": "http.response.body", "body": self._farewell})
+        except Exception as error:
+            logger.debug("the end of a stream was not sent: %r", error)
+            await self._drop()
+
+    async def _drop(self) -> None:
+        if self._alone:
+            servers.abort(self._send)
+            with contextlib.suppress(TimeoutError):  # a server hears of it in a moment
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    await self._gone()
 
 
 class _Gone(Exception):
