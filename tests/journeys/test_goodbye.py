@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -61,14 +62,20 @@ async def following(server: Server) -> ClientConnection:
     return client
 
 
-async def end_of(client: ClientConnection) -> tuple[int, str]:
-    """Read to the end; return the close code and reason that the server gave."""
+async def end_of(client: ClientConnection) -> tuple[float, int, str]:
+    """Read to the end; return when it came, with which close code and reason."""
     try:
         while True:
             await client.recv()
     except ConnectionClosed as closed:
         assert closed.rcvd is not None, "the connection broke without a goodbye"
-        return closed.rcvd.code, closed.rcvd.reason
+        return time.monotonic(), closed.rcvd.code, closed.rcvd.reason
+
+
+async def last_of(answer: asyncio.StreamReader) -> float:
+    """Read to the end; return when it came."""
+    await answer.read()
+    return time.monotonic()
 
 
 @asynccontextmanager
@@ -86,7 +93,7 @@ async def waiting(
 
 
 async def test_everybody_is_told_and_the_process_ends(
-    server: Server, request: pytest.FixtureRequest
+    server: Server, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async with AsyncExitStack() as stack:
         clients = [await following(server) for _ in range(CLIENTS)]
@@ -99,12 +106,22 @@ async def test_everybody_is_told_and_the_process_ends(
             await stack.enter_async_context(waiting(server, stream, until=b'"event":"init"')),
             await stack.enter_async_context(waiting(server, f"/live/changes/?{query}")),
         ]
+        began = time.monotonic()
         if "at once" in request.node.name:  # as systemd does
             os.killpg(server.process.pid, signal.SIGTERM)
         else:
             server.terminate()
         async with asyncio.timeout(END_SECONDS):
+            ended = asyncio.create_task(asyncio.to_thread(server.process.wait))
             told = await asyncio.gather(*map(end_of, clients))
-            await asyncio.gather(*(answer.read() for answer in answers))
-            await asyncio.to_thread(server.process.wait)
-    assert set(told) == {(1012, "SERVICE_RESTART")}
+            heard = await asyncio.gather(*map(last_of, answers))
+            await ended
+            end = time.monotonic()
+    last = max(when for when, _, _ in told)
+    with capsys.disabled():
+        print(
+            f"\n{request.node.callspec.id}: {CLIENTS} sockets were told within "
+            f"{1000 * (last - began):.0f} ms, a stream and a waiting request ended after "
+            f"{1000 * (max(heard) - began):.0f} ms, the process after {end - began:.1f} s"
+        )
+    assert {(code, reason) for _, code, reason in told} == {(1012, "SERVICE_RESTART")}
