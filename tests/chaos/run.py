@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -88,6 +89,10 @@ class Run:
 
     async def perform(self) -> None:
         """Bring everything onto the stage, break it, heal it, and wait until all agree."""
+        own = asyncio.current_task()
+        assert own is not None
+        # Else what was started would go on when the run is asked to end.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, own.cancel)
         try:
             await self._play()
         finally:
@@ -313,6 +318,9 @@ def main(words: list[str] | None = None) -> int:
             return 1
         print(f"Skipped: the chaos run on {arguments.database}, this machine lacks {error}")
         return 0
+    except asyncio.CancelledError:
+        print("the chaos run was ended before it could judge")
+        return 1
     if arguments.plant:
         print(f"the planted bug {arguments.plant} was {'found' if is_broken else 'NOT FOUND'}")
     return int(is_broken != bool(arguments.plant))
