@@ -295,6 +295,7 @@ class Pages:
         self.recorder.perform("rename section", [effect], lambda: section.save_revision().publish())
 
     def _stamp(self, page: Page) -> Effect:
+        self.drafts.pop(page.pk, None)  # published later, it would take the version back
         version = self.recorder.version()
         page.title = f"v{version} {page.slug}"
         page.draft_title = page.title
