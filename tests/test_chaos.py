@@ -123,6 +123,22 @@ def test_a_spoilt_journal_is_found(spoil: Callable[[Frames], None], expected: st
     assert expected in checks(frames)
 
 
+def test_who_asked_afresh_in_vain_may_come_back_with_the_cursor_from_before() -> None:
+    opened = {"0": (0, "uuid0"), "1": (1, "uuid1")}
+    follower = Subscription(
+        {"id": "one", "asker": "public"}, everything("notices"), history(), opened.get
+    )
+    follower.take({"kind": "ask", "t": 0.5, "cursor": None})
+    follower.take({"kind": "frame", "t": 0.6, "frame": honest()[0]})
+    for cursor in (None, "0"):
+        follower.take({"kind": "lost", "t": 1.9})
+        follower.take({"kind": "ask", "t": 2.0, "cursor": cursor})
+    resumed = {"type": "subscription", "event": "resume"}
+    for told in (resumed, honest()[1]):
+        follower.take({"kind": "frame", "t": 2.5, "frame": told})
+    assert follower.violations == []
+
+
 def test_what_the_application_is_told_twice_is_found() -> None:
     follower = Subscription(
         {"id": "one", "asker": "public"}, everything("notices"), history(), {}.get

@@ -124,7 +124,7 @@ class Subscription:
         self._asked, self._asked_with = True, cursor
         if cursor is None:
             self.view.has_base = False
-        elif cursor != self.view.cursor and cursor in self._at:
+        elif (cursor != self.view.cursor or not self.view.has_base) and cursor in self._at:
             kept = self._at[cursor]  # an old one, on purpose: it resumes what was held then
             self.view = View(kept.collection, dict(kept.rows), cursor, has_base=True)
             self._position = self.opened(cursor)
