@@ -17,6 +17,8 @@ from tests.servers import free_port
 
 DEBIAN_POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
 NAME = "newsroom"
+#: Where a dump is loaded that is to come back all at once.
+BESIDE = f"{NAME}_restored"
 #: The log as it is numbered; a uuid is text with or without dashes, or the driver's own.
 LOG = (
     "SELECT position, uuid, model, object_id FROM wagtail_live_entry "
@@ -276,19 +278,25 @@ class MariaDB(Database):
             subprocess.run(command, check=True, stdout=output, stderr=subprocess.PIPE)
 
     def restore(self) -> None:
+        # A dump comes back table by table. Nobody is to see half of it: it is loaded beside, and
+        # then all tables are there at once.
+        self._administer(f"CREATE OR REPLACE DATABASE {BESIDE} CHARACTER SET utf8mb4")
+        with self.dump.open("rb") as source:
+            subprocess.run(
+                [self.service.tool("mariadb"), *self._where(), BESIDE],
+                check=True,
+                stdin=source,
+                capture_output=True,
+            )
         try:
             self._administer(f"SET STATEMENT lock_wait_timeout=3 FOR DROP DATABASE {NAME}")
         except pymysql.MySQLError:  # somebody sleeps in a transaction
             self.terminate_connections()
             self._administer(f"DROP DATABASE {NAME}")
         self._administer(f"CREATE DATABASE {NAME} CHARACTER SET utf8mb4")
-        with self.dump.open("rb") as source:
-            subprocess.run(
-                [self.service.tool("mariadb"), *self._where(), NAME],
-                check=True,
-                stdin=source,
-                capture_output=True,
-            )
+        tables = [name for (name,) in self._run("SHOW TABLES", BESIDE)]
+        moves = ", ".join(f"{BESIDE}.`{name}` TO {NAME}.`{name}`" for name in tables)
+        self._administer(f"RENAME TABLE {moves}")
 
     def terminate_connections(self) -> None:
         for number, *_ in self._run(
