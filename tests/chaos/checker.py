@@ -128,6 +128,7 @@ class Subscription:
             kept = self._at[cursor]  # an old one, on purpose: it resumes what was held then
             self.view = View(kept.collection, dict(kept.rows), cursor, has_base=True)
             self._position = self.opened(cursor)
+            self._versions = {key: version(row) for key, row in kept.rows.items()}
 
     def _take(self, frame: Record, t: float) -> None:
         if frame.get("status") == "error":

@@ -49,6 +49,7 @@ PLANTS = ("drop", "swap", "repeat", "leak", "stale-cursor", "skip-revocation", "
 Truth = dict[tuple[str, str], dict[str, Row]]
 PICTURE = "deliveries.svg"
 FIGURES = "figures.json"
+VIOLATIONS = "violations.txt"
 
 
 @dataclass(frozen=True)
@@ -337,6 +338,7 @@ def perform(arguments: argparse.Namespace) -> bool:
         verdict = run.judge()
         report(verdict.figures, verdict.violations)
         (folder / FIGURES).write_text(verdict.figures.json())
+        (folder / VIOLATIONS).write_text("".join(f"{one}\n" for one in verdict.violations))
         (folder / PICTURE).write_text(verdict.picture)
         is_broken = bool(verdict.violations) or verdict.figures.lost > 0
         journals = is_broken or arguments.keep
@@ -357,7 +359,7 @@ def keep(folder: Path, arguments: argparse.Namespace, *, journals: bool) -> None
         path
         for path in folder.iterdir()
         if path.name in {PICTURE, FIGURES}
-        or (journals and path.suffix in {".jsonl", ".json", ".log"})
+        or (journals and path.suffix in {".jsonl", ".json", ".log", ".txt"})
     ]
     if not wanted:
         return
