@@ -284,7 +284,7 @@ class MemorySource(Source):
         if question is None:
             return Missed({}, {}, frozenset(), gap.batch.last)
         if question.renew:
-            raise BadCursor("renewed")
+            raise BadCursor(question.renew)
         keys = question.keys
         answer = representation.answer(keys, compare=False, known=frozenset(), limit=limit)
         before: dict[Hashable, bool] = {}

@@ -46,7 +46,7 @@ def test_an_audience_is_the_public_unless_it_says_more() -> None:
 
 
 def test_a_kind_is_its_name_in_the_log() -> None:
-    assert [str(kind) for kind in Kind] == ["save", "delete", "access", "site"]
+    assert [str(kind) for kind in Kind] == ["save", "delete", "access", "site", "rights"]
 
 
 @given(batches, batches)

@@ -411,7 +411,7 @@ def test_a_batch_about_other_models_is_no_question() -> None:
 def test_changed_keys_are_asked_about() -> None:
     question = live_query([1]).question(batch(newsroom_articlepage=[1, 2]))
     assert question is not None
-    assert (question.keys, question.compare, question.renew) == ({1, 2}, False, False)
+    assert (question.keys, question.compare, question.renew) == ({1, 2}, False, None)
 
 
 def test_a_comparison_asks_for_everything_and_for_the_changed_keys() -> None:

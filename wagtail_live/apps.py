@@ -11,7 +11,7 @@ class WagtailLiveConfig(AppConfig):
 
     def ready(self) -> None:
         # These need the models.
-        from wagtail_live import signal_handlers  # noqa: PLC0415
+        from wagtail_live import rights, signal_handlers  # noqa: PLC0415
         from wagtail_live.checks import (  # noqa: F401, PLC0415
             databases,
             deployment,
@@ -20,3 +20,4 @@ class WagtailLiveConfig(AppConfig):
         )
 
         signal_handlers.connect()
+        rights.connect()

@@ -15,6 +15,7 @@ class Kind(StrEnum):
     DELETE = "delete"  #: the object and, for a page, its whole subtree are gone
     ACCESS = "access"  #: who may see the object and what lies below it has changed
     SITE = "site"  #: a site or a locale changed: addresses and trees of everything may differ
+    RIGHTS = "rights"  #: what the user, group or token may do, or the session's end; no id: all
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,8 @@ class Batch:
     What a run of entries may have touched, by model label (``newsroom.articlepage``).
 
     ``changed``: keys to look at. ``compare``: labels whose live queries must be compared as a
-    whole. ``renew``: labels whose live queries start again from a fresh snapshot.
+    whole. ``renew``: labels whose live queries start again from a fresh snapshot; ``access``: those
+    that do because other things may be seen now.
     """
 
     before: Position
@@ -77,6 +79,7 @@ class Batch:
     changed: Mapping[str, frozenset[Hashable]] = field(default_factory=dict)
     compare: frozenset[str] = frozenset()
     renew: frozenset[str] = frozenset()
+    access: frozenset[str] = frozenset()
 
     def merge(self, later: Batch) -> Batch:
         """Return one batch that says what this one and the ``later`` one say together."""
@@ -89,6 +92,7 @@ class Batch:
             changed=changed,
             compare=self.compare | later.compare,
             renew=self.renew | later.renew,
+            access=self.access | later.access,
         )
 
 
@@ -97,13 +101,14 @@ class Touched:
     """
     What a run of entries may have touched, and the number of the newest entry that did.
 
-    ``changed`` by label and key, ``compare`` and ``renew`` by label: see ``Batch``. ``steps``: by
+    ``changed`` by label and key, the others by label: see ``Batch``. ``steps``: by
     label, the number of every entry between which what was missed differs.
     """
 
     changed: Mapping[str, Mapping[Hashable, int]] = field(default_factory=dict)
     compare: Mapping[str, int] = field(default_factory=dict)
     renew: Mapping[str, int] = field(default_factory=dict)
+    access: Mapping[str, int] = field(default_factory=dict)
     steps: Mapping[str, frozenset[int]] = field(default_factory=dict)
 
     def batch(self, before: Position, last: Position) -> Batch:
@@ -114,6 +119,7 @@ class Touched:
             changed={label: frozenset(keys) for label, keys in self.changed.items() if keys},
             compare=frozenset(self.compare),
             renew=frozenset(self.renew),
+            access=frozenset(self.access),
         )
 
 

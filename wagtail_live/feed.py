@@ -295,8 +295,8 @@ class Feed:
         if question is None:
             return
         self._snapshot = None
-        reason = "renewed"
-        if not question.renew:
+        reason = question.renew
+        if reason is None:
             answer = await self._look(partial(self._answer, live_query, question), upto)
             if not answer.too_many and len(live_query.left(answer)) <= LEFT_LIMIT:
                 live_query.settle(answer, self._seal(upto))

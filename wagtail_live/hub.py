@@ -32,11 +32,14 @@ class Follower:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What to look up for a live query: these keys, or everything (``compare``, ``renew``)."""
+    """
+    What to look up for a live query: these keys, or everything (``compare``, ``renew``). What is
+    renewed is so for a reason.
+    """
 
     keys: frozenset[Hashable]
     compare: bool = False
-    renew: bool = False
+    renew: str | None = None
 
 
 class LiveQuery:
@@ -105,8 +108,10 @@ class LiveQuery:
 
     def question(self, batch: Batch) -> Question | None:
         """Return what ``batch`` makes worth looking up, or None when it cannot touch this query."""
+        if self.label in batch.access:
+            return Question(frozenset(), renew="access_changed")
         if self.label in batch.renew:
-            return Question(frozenset(), renew=True)
+            return Question(frozenset(), renew="renewed")
         keys = batch.changed.get(self.label, frozenset())
         if self.label in batch.compare or self._leans_on(batch):
             return Question(keys, compare=True)
@@ -244,7 +249,7 @@ class Hub:
 
     def touched(self, batch: Batch) -> list[LiveQuery]:
         """Return the live queries that ``batch`` may touch."""
-        labels = {*batch.changed, *batch.compare, *batch.renew}
+        labels = {*batch.changed, *batch.compare, *batch.renew, *batch.access}
         found = {
             live_query
             for label in labels & self._by_label.keys()

@@ -42,6 +42,7 @@ def touched(entries: Sequence[Entry]) -> Touched:
     changed: Changed = defaultdict(dict)
     compare: dict[str, int] = {}
     renew: dict[str, int] = {}
+    access: dict[str, int] = {}
     steps: dict[str, set[int]] = defaultdict(set)
     for entry in entries:
         model = _model(entry.model)
@@ -61,12 +62,13 @@ def touched(entries: Sequence[Entry]) -> Touched:
                 compare.update(dict.fromkeys(whole, number))
             case Kind.SITE:
                 Site.clear_site_root_paths_cache()
-                whole = {label for one in exposed_models() for label in labels(one)}
-                renew.update(dict.fromkeys(whole, number))
+                renew.update(dict.fromkeys(_exposed_labels(), number))
+            case Kind.RIGHTS if not entry.object_id:
+                access.update(dict.fromkeys(_exposed_labels(), number))
         for label, keys in direct.items():
             changed[label].update(keys)
             steps[label].add(number)
-        for label, newest in (*compare.items(), *renew.items()):
+        for label, newest in (*compare.items(), *renew.items(), *access.items()):
             steps[label].add(newest)
     moved = _moved_trees(entries)
     if moved:
@@ -83,6 +85,7 @@ def touched(entries: Sequence[Entry]) -> Touched:
         changed={label: keys for label, keys in changed.items() if keys},
         compare=compare,
         renew=renew,
+        access=access,
         steps={label: frozenset(numbers) for label, numbers in steps.items()},
     )
 
@@ -131,7 +134,9 @@ def _moved_trees(entries: Sequence[Entry]) -> dict[Hashable, int]:
     before = {int(entry.object_id): entry for entry in reversed(entries) if _is_pages_save(entry)}
     if not before:
         return {}
-    newest = {int(entry.object_id): entry.position.number for entry in entries if entry.object_id}
+    newest = {
+        int(entry.object_id): entry.position.number for entry in entries if _is_pages_save(entry)
+    }
     pages = page_model()._base_manager
     roots = {
         path: newest[pk]
@@ -158,6 +163,10 @@ def _where(entry: Entry) -> tuple[str, str]:
 def below(paths: Iterable[str]) -> Q:
     """Return the condition for pages in one of the trees at ``paths``, of which there is one."""
     return reduce(or_, (Q(path__startswith=path) for path in paths))
+
+
+def _exposed_labels() -> set[str]:
+    return {label for model in exposed_models() for label in labels(model)}
 
 
 def _labels_in_collections() -> set[str]:

@@ -59,7 +59,7 @@ _appended: WeakValueDictionary[_Key, _Ring] = WeakValueDictionary()
 
 def append(
     kind: Kind,
-    model: type[Model],
+    model: type[Model] | str,
     object_id: object = "",
     *,
     was: Mapping[str, Any] | Was | None = None,
@@ -68,8 +68,9 @@ def append(
     """
     Append one entry in the current transaction of ``using``; number and ring after its commit.
 
-    A second entry about the same object in the same transaction is not written. When the change is
-    in another database than the log, the entry follows its commit.
+    ``model`` may be a label: what the entry is about need not be a model of this site's. A second
+    entry about the same object in the same transaction is not written. When the change is in
+    another database than the log, the entry follows its commit.
     """
     log_database = head.database()
     if using is not None and using != log_database:
@@ -77,7 +78,7 @@ def append(
             lambda: append(kind, model, object_id, was=was), using=using, robust=True
         )
         return
-    label = model._meta.label_lower
+    label = model if isinstance(model, str) else model._meta.label_lower
     connection = connections[log_database]
     key = (id(connection), kind, label, str(object_id))
     if _is_appended(connection, key):
@@ -132,6 +133,36 @@ def settle(announced: int, kind: Kind, model: type[Model], object_id: object) ->
         return
     # A save that failed before may have announced what one in a transaction settles.
     transaction.on_commit(partial(number_and_ring, wait=False), using=using, robust=True)
+
+
+def state(
+    instance: Any,
+    kind: Kind,
+    model: type[Model],
+    object_id: object,
+    *,
+    was: Mapping[str, Any] | Was | None = None,
+    using: str,
+) -> None:
+    """
+    State a change that a save of ``instance`` is about to make: in its transaction, or ahead of it.
+    After the save, ``stated`` is to be called.
+    """
+    if connections[using].in_atomic_block:
+        append(kind, model, object_id, was=was, using=using)
+    else:
+        announced = announce(kind, model, object_id, was=was)
+        instance._wagtail_live_announced = announced, kind, model, object_id
+
+
+def stated(instance: Any) -> bool:
+    """Settle what was announced before ``instance`` was saved; return whether anything was."""
+    announced = instance.__dict__.pop("_wagtail_live_announced", None)
+    if announced is None:
+        return False
+    row, kind, model, key = announced
+    settle(row, kind, model, key or instance.pk)
+    return True
 
 
 def number_and_ring(*, wait: bool) -> None:

@@ -33,7 +33,7 @@ def missed(
     if question is None:
         return Missed({}, {}, frozenset(), batch.last)
     if question.renew:
-        raise BadCursor("renewed")
+        raise BadCursor(question.renew)
     keys = question.keys
     if question.compare:
         if live_query.label not in batch.compare:

@@ -107,11 +107,11 @@ def before_save(
         # In a transaction ``saved`` appends: only then is there a key.
         if not connections[using].in_atomic_block and _may_be_live(instance):
             model = sender if raw else _specific(instance)  # a fixture's page may lack its type
-            _state(instance, Kind.SAVE, model, instance.pk or "", None, using)
+            log.state(instance, Kind.SAVE, model, instance.pk or "", using=using)
         return
     was = _was(instance)
     if was is not _NOT_CONTENT:
-        _state(instance, Kind.SAVE, _specific(instance), instance.pk, was, using)
+        log.state(instance, Kind.SAVE, _specific(instance), instance.pk, was=was, using=using)
 
 
 def saved(
@@ -124,11 +124,9 @@ def saved(
     **kwargs: Any,
 ) -> None:
     """A row was written."""
-    announced = instance.__dict__.pop("_wagtail_live_announced", None)
-    if announced is not None:
-        row, kind, model, key = announced
-        log.settle(row, kind, model, key or instance.pk)
-    elif (created or raw) and sender in content_models() and _may_be_live(instance):
+    if log.stated(instance):
+        return
+    if (created or raw) and sender in content_models() and _may_be_live(instance):
         log.append(Kind.SAVE, sender if raw else _specific(instance), instance.pk, using=using)
 
 
@@ -197,7 +195,8 @@ def relation_changed(
 
 def restricting(sender: type[Model], instance: Any, using: str, **kwargs: Any) -> None:
     """A view restriction is about to be written. Its groups follow, in a step of their own."""
-    _state(instance, Kind.ACCESS, *_restricted(instance), using)
+    model, key, was = _restricted(instance)
+    log.state(instance, Kind.ACCESS, model, key, was=was, using=using)
 
 
 def unrestricting(
@@ -221,14 +220,14 @@ def restriction_groups_changed(instance: Any, action: str, using: str, **kwargs:
 def site_changing(sender: type[Model], instance: Any, using: str, **kwargs: Any) -> None:
     """A site or locale is about to change: every address and tree may differ."""
     if "raw" in kwargs:  # a save; a delete has its transaction
-        _state(instance, Kind.SITE, sender, instance.pk or "", None, using)
+        log.state(instance, Kind.SITE, sender, instance.pk or "", using=using)
     else:
         log.append(Kind.SITE, sender, instance.pk, using=using)
 
 
 def collection_changing(instance: Collection, using: str, **kwargs: Any) -> None:
     """A collection is about to be written; it may get other restrictions above it."""
-    _state(instance, Kind.ACCESS, Collection, instance.pk or "", None, using)
+    log.state(instance, Kind.ACCESS, Collection, instance.pk or "", using=using)
 
 
 def collection_moved(sender: type[Model], using: str, **kwargs: Any) -> None:
@@ -358,22 +357,6 @@ def _restricted(restriction: Any) -> tuple[type[Model], int, dict[str, Any]]:
     if model is PageViewRestriction:
         return page_model(), restriction.page_id, was
     return Collection, restriction.collection_id, was
-
-
-def _state(
-    instance: Any,
-    kind: Kind,
-    model: type[Model],
-    key: Any,
-    was: Mapping[str, Any] | log.Was | None,
-    using: str,
-) -> None:
-    """State a change that a save is about to make: in its transaction, or ahead of it."""
-    if connections[using].in_atomic_block:
-        log.append(kind, model, key, was=was, using=using)
-    else:
-        announced = log.announce(kind, model, key, was=was)
-        instance._wagtail_live_announced = announced, kind, model, key
 
 
 def _model_of(origin: Any) -> type[Any]:

@@ -35,6 +35,7 @@ class Tail:
         self._changed: dict[str, dict[Hashable, int]] = defaultdict(dict)
         self._compare: dict[str, int] = {}
         self._renew: dict[str, int] = {}
+        self._access: dict[str, int] = {}
         self._steps: dict[str, set[int]] = defaultdict(set)
 
     def __len__(self) -> int:
@@ -99,6 +100,7 @@ class Tail:
             changed={label: keys for label, keys in changed.items() if keys},
             compare=_later(self._compare, after),
             renew=_later(self._renew, after),
+            access=_later(self._access, after),
         )
 
     def _remember(self, touched: Touched) -> None:
@@ -106,6 +108,7 @@ class Tail:
             _newest(self._changed[label], keys)
         _newest(self._compare, touched.compare)
         _newest(self._renew, touched.renew)
+        _newest(self._access, touched.access)
         for label, numbers in touched.steps.items():
             self._steps[label] |= numbers
 
@@ -125,6 +128,7 @@ class Tail:
             _drop(keys, number)
         _drop(self._compare, number)
         _drop(self._renew, number)
+        _drop(self._access, number)
         for label, numbers in self._steps.items():
             self._steps[label] = {one for one in numbers if one > number}
 
