@@ -5,9 +5,9 @@ The coroutine of ASGI's ``send`` is stepped by hand: on a socket that keeps up i
 costs no task. One that would block is handed to a task, and what follows it is kept up to a bound;
 beyond it the client is given up as too slow (it resumes from its cursor when it returns).
 
-That a server took a frame does not say that anybody reads: Daphne takes all of them. So a client
-that can answer is asked with a ``ping`` among the frames, and is given no more than the bound
-beyond what it has answered to.
+That a server took a frame does not say that anybody reads: some take all of them, and what stands
+before them may. So a client that can answer is asked with a ``ping`` among the frames, and is given
+no more than the bound beyond what it has answered to. It may lie: a ``pong`` names no ``ping``.
 """
 
 from __future__ import annotations

@@ -24,8 +24,9 @@ async def close(send: Send, code: int, reason: str) -> None:
     Daphne refuses codes below 3000 other than 1000, and drops the reason, unless its own protocol
     object is told.
     """
-    if isinstance(send, partial) and send.args and hasattr(send.args[0], "sendCloseFrame"):
-        send.args[0].sendCloseFrame(code=code, reasonUtf8=reason.encode())
+    protocol = _daphne_protocol(send)
+    if protocol is not None:
+        protocol.sendCloseFrame(code=code, reasonUtf8=reason.encode())
     else:
         await send({"type": "websocket.close", "code": code, "reason": reason})
 
@@ -34,11 +35,57 @@ def abort(send: Send) -> None:
     """
     Drop the TCP connection that ``send`` alone uses, with what waits in it.
 
-    uvicorn and hypercorn wait for a client that does not read, for ever; Daphne gives up by itself.
+    uvicorn and hypercorn wait for a client that does not read, for ever; Daphne does for a minute.
     """
+    protocol = _daphne_protocol(send)
+    if protocol is not None and protocol.transport is not None:
+        protocol.transport.abortConnection()
+        return
     transport = _transport(send)
     if transport is not None:
         transport.abort()
+
+
+def paced(send: Send) -> Send:
+    """
+    Return ``send``, which waits while the client does not read: Daphne's own takes everything.
+
+    An HTTP response must be ended through what is returned, if it is ended.
+    """
+    protocol = _daphne_protocol(send)
+    if protocol is None or getattr(protocol, "channel", protocol) is None:  # it is gone already
+        return send
+    return _Paced(send, protocol)
+
+
+class _Paced:
+    """Hears from Twisted when its buffer is full, as a push producer (IPushProducer)."""
+
+    def __init__(self, send: Send, protocol: Any) -> None:
+        self._send = send
+        self._protocol = protocol
+        self._free = asyncio.Event()
+        self._free.set()
+        if hasattr(protocol, "sendMessage"):
+            # A WebSocket: until now its transport speaks to what has read the handshake.
+            protocol.unregisterProducer()
+        protocol.registerProducer(self, True)
+
+    async def __call__(self, message: MutableMapping[str, Any]) -> None:
+        await self._free.wait()
+        ends = message["type"] == "http.response.body" and not message.get("more_body", False)
+        if ends and getattr(self._protocol, "channel", None) is not None:
+            self._protocol.unregisterProducer()
+        await self._send(message)
+
+    def pauseProducing(self) -> None:
+        self._free.clear()
+
+    def resumeProducing(self) -> None:
+        self._free.set()
+
+    def stopProducing(self) -> None:
+        self._free.set()
 
 
 def stopping(send: Send) -> Awaitable[Any] | None:
@@ -46,6 +93,13 @@ def stopping(send: Send) -> Awaitable[Any] | None:
     context = getattr(getattr(send, "__self__", None), "context", None)
     terminated = getattr(context, "terminated", None)
     return None if terminated is None else cast("Awaitable[Any]", terminated.wait())
+
+
+def _daphne_protocol(send: Send) -> Any:
+    """Return Daphne's object for the WebSocket or the request; None with other servers."""
+    if isinstance(send, partial) and send.args and hasattr(send.args[0], "handle_reply"):
+        return send.args[0]
+    return None
 
 
 def _transport(send: Send) -> asyncio.WriteTransport | None:

@@ -114,6 +114,7 @@ class _Stream:
     ) -> None:
         self._receive = receive
         self._send = send
+        self._send_paced = servers.paced(send)
         self._headers = headers
         self._single = single
         self._alone = alone
@@ -179,11 +180,13 @@ class _Stream:
         if not self._begun:
             if self._single and event.error in FINAL:
                 self._begun = self._complete = True
-                await _respond(self._send, STATUSES[event.error], text, self._headers)
+                await _respond(self._send_paced, STATUSES[event.error], text, self._headers)
                 self._end()
                 return
             await self._begin()
-        await self._send({"type": "http.response.body", "body": event.sent, "more_body": True})
+        await self._send_paced(
+            {"type": "http.response.body", "body": event.sent, "more_body": True}
+        )
         self._bytes_left -= len(event.sent)
         if self._single and event.error is not None:
             self._end()
@@ -196,10 +199,10 @@ class _Stream:
 
     async def _begin(self) -> None:
         self._begun = True
-        await self._send(_start(200, {**HEADERS, **self._headers}))
+        await self._send_paced(_start(200, {**HEADERS, **self._headers}))
         within = 1000 * protocol.reconnect_seconds(relay.current().sessions)
         body = _retry(random.randint(0, within)) + f"{PING}\n\n".encode()  # noqa: S311 - a spread
-        await self._send({"type": "http.response.body", "body": body, "more_body": True})
+        await self._send_paced({"type": "http.response.body", "body": body, "more_body": True})
 
     async def _finish(self) -> None:
         """End the response; a client that does not even take that loses its connection."""
@@ -208,7 +211,7 @@ class _Stream:
                 if not self._begun:
                     await self._begin()
                 if not self._complete:
-                    await self._send({"type": "http.response.body", "body": self._farewell})
+                    await self._send_paced({"type": "http.response.body", "body": self._farewell})
         except Exception as error:
             logger.debug("the end of a stream was not sent: %r", error)
             await self._drop()

@@ -47,6 +47,7 @@ class _Connection:
     def __init__(self, receive: Receive, send: Send, *, alone: bool) -> None:
         self._receive = receive
         self._send = send
+        self._send_paced = servers.paced(send)
         self._alone = alone
         self._talking: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
@@ -116,4 +117,4 @@ class _Connection:
             self._talking.cancel()
 
     async def _send_text(self, text: str) -> None:
-        await self._send({"type": "websocket.send", "text": text})
+        await self._send_paced({"type": "websocket.send", "text": text})

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests import sites
@@ -64,6 +68,23 @@ def new_server(program: str, site: Path, factory: pytest.TempPathFactory, **more
         program=program,
         application="tests.journeys.observed:application",
     )
+
+
+@asynccontextmanager
+async def measured(process: psutil.Process) -> AsyncIterator[list[int]]:
+    """Look at the memory of ``process`` within, all the time."""
+    found = [process.memory_info().rss]
+
+    async def measure() -> None:
+        while True:
+            await asyncio.sleep(0.05)
+            found.append(process.memory_info().rss)
+
+    measuring = asyncio.create_task(measure())
+    try:
+        yield found
+    finally:
+        measuring.cancel()
 
 
 class SmallSocket:

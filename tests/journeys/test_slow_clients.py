@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 import os
 import struct
@@ -24,6 +25,7 @@ from tests.journeys.prolific import (
     ROW_BYTES,
     SECONDS,
     SmallSocket,
+    measured,
     write,
 )
 from tests.servers import Server, wait_until
@@ -77,6 +79,10 @@ class StalledClient:
             [size] = struct.unpack("!Q", self._socket.take(8))
         return json.loads(self._socket.take(size))
 
+    def claim_to_read(self) -> None:
+        """Answer a ping that was not read."""
+        self._say({"type": "pong"})
+
     def close(self) -> None:
         self._socket.close()
 
@@ -110,6 +116,11 @@ async def until_the_last(client: ClientConnection, *, pause: float = 0.0) -> lis
     return numbers
 
 
+def cut(server: Server) -> int:
+    """Return how many the server has cut until now."""
+    return int(server.ask("/debug/state")["cut"].get("SLOW_CONSUMER", 0))
+
+
 async def or_cut(following: Any) -> str:
     try:
         await following
@@ -132,24 +143,15 @@ async def test_those_who_do_not_read_are_cut_and_nobody_else_is(
     await asyncio.to_thread(server.shell, PREPARE)
     for _ in range(STALLED):
         stalled.append(await asyncio.to_thread(StalledClient, server))
-    process = psutil.Process(server.process.pid)
+    before = cut(server)
     async with (
         following(server, AUTHORS) as (one, _),
         following(server, AUTHORS) as (two, _),
         following(server, AUTHORS) as (three, _),
         # 128 KB wait in the client, and it takes one frame in 20 ms.
         following(server, AUTHORS, max_queue=1) as (slow, _),
+        measured(psutil.Process(server.process.pid)) as memory,
     ):
-        before = process.memory_info().rss
-        peak = before
-
-        async def measure() -> None:
-            nonlocal peak
-            while True:
-                peak = max(peak, process.memory_info().rss)
-                await asyncio.sleep(0.05)
-
-        measuring = asyncio.create_task(measure())
         writing = asyncio.create_task(asyncio.to_thread(server.shell, write(CHANGES)))
         *heard, throttled = await asyncio.gather(
             *map(until_the_last, (one, two, three)), or_cut(until_the_last(slow, pause=0.02))
@@ -161,22 +163,49 @@ async def test_those_who_do_not_read_are_cut_and_nobody_else_is(
             seconds=SECONDS,
             what="the end of the stalled ones' sessions",
         )
-        measuring.cancel()
-        state = await asyncio.to_thread(server.ask, "/debug/state")
+        growth = max(memory) - memory[0]
         with capsys.disabled():
             print(
                 f"\n{server.program}, {STALLED} who stop reading, {CHANGES} changes of {ROW_BYTES} "
-                f"bytes: at most {(peak - before) / 2**20:.1f} MB more; everybody else was told "
+                f"bytes: at most {growth / 2**20:.1f} MB more; everybody else was told "
                 f"{min(map(len, heard)) - 1} frames; a slow one: {throttled}"
             )
-    assert state["cut"]["SLOW_CONSUMER"] == STALLED + (throttled != "kept up")
+    assert cut(server) - before == STALLED + (throttled != "kept up")
     assert all(numbers == sorted(numbers) for numbers in heard), "in the order of the changes"
-    assert peak - before < GROWTH_BYTES
+    assert growth < GROWTH_BYTES
     resume = {**AUTHORS, "cursor": stalled[0].cursor}
     async with following(server, resume) as (client, answer):
         assert answer["event"] == "resume"
         update = await told(client)
         assert (update["event"], update["data"][0]["role"]) == ("update", str(CHANGES))
+
+
+async def test_those_who_only_claim_to_read_are_cut_as_well(
+    server: Server, stalled: list[StalledClient], capsys: pytest.CaptureFixture[str]
+) -> None:
+    await asyncio.to_thread(server.shell, PREPARE)
+    for _ in range(STALLED):
+        stalled.append(await asyncio.to_thread(StalledClient, server))
+    before = cut(server)
+
+    async def claim(client: StalledClient) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client.claim_to_read()
+                await asyncio.sleep(0.01)
+
+    claiming = [asyncio.create_task(claim(client)) for client in stalled]
+    async with measured(psutil.Process(server.process.pid)) as memory:
+        await asyncio.to_thread(server.shell, write(CHANGES))
+        await asyncio.wait_for(asyncio.gather(*claiming), SECONDS)
+    growth = max(memory) - memory[0]
+    with capsys.disabled():
+        print(
+            f"\n{server.program}, {STALLED} who answer what they have not read: at most "
+            f"{growth / 2**20:.1f} MB more"
+        )
+    assert cut(server) - before == STALLED
+    assert growth < GROWTH_BYTES
 
 
 async def test_a_server_stops_although_its_clients_do_not_read(
