@@ -23,7 +23,7 @@ from wagtail_live import conf
 from wagtail_live.checks import databases, deployment, installed
 from wagtail_live.checks import settings as checks
 from wagtail_live.policy import Policy
-from wagtail_live.routing import http_urlpatterns, websocket_urlpatterns
+from wagtail_live.routing import http_urlpatterns, no_socket, websocket_urlpatterns
 
 
 def ids(**settings: object) -> list[str]:
@@ -408,6 +408,10 @@ APPLICATIONS = {
     "only_events": (ProtocolTypeRouter({"http": events}), ["W006"]),
     "other_routes": (
         ProtocolTypeRouter({"http": events, "websocket": URLRouter([path("x", http)])}),
+        ["W006"],
+    ),
+    "no_sockets": (
+        ProtocolTypeRouter({"http": events, "websocket": URLRouter([re_path("", no_socket)])}),
         ["W006"],
     ),
     "unknown": (ProtocolTypeRouter({"http": events, "websocket": unknown_application}), []),

@@ -14,7 +14,7 @@ from django.utils.module_loading import import_string
 
 from wagtail_live import conf
 from wagtail_live.health import health
-from wagtail_live.routing import http_urlpatterns, websocket_urlpatterns
+from wagtail_live.routing import http_urlpatterns, no_socket, websocket_urlpatterns
 
 #: Most proxies cut a connection on which nothing was said for a minute.
 PROXY_SECONDS = 60
@@ -185,8 +185,12 @@ def _mounts(
     for name in ("inner", "application", "app"):
         if (wrapped := getattr(application, name, None)) is not None:
             return _mounts(wrapped, protocol, wanted, depth - 1)
-    known = isinstance(application, ASGIHandler) or hasattr(application, "consumer_class")
-    return False if known else None
+    leads_elsewhere = (
+        isinstance(application, ASGIHandler)
+        or hasattr(application, "consumer_class")
+        or application is no_socket
+    )
+    return False if leads_elsewhere else None
 
 
 def _has(patterns: Iterable[URLPattern | URLResolver], view: Callable[..., Any]) -> bool:
