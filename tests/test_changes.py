@@ -28,9 +28,11 @@ from tests.live import sync
 from tests.newsroom import Newsroom, publish
 from wagtail_live import bell, changes, relay
 from wagtail_live.changes import Changes
+from wagtail_live.events import Snapshot
 from wagtail_live.exceptions import ServiceUnavailable
 from wagtail_live.openapi import operation
 from wagtail_live.protocol import CloseCode, Subscribe
+from wagtail_live.representation import Representation
 from wagtail_live.session import Session
 from wagtail_live.testing import LiveClient
 
@@ -221,6 +223,25 @@ class TestRefusals:
         answer = await ask(ARTICLES)
         assert (answer.status_code, answer["retry-after"]) == (503, "5")
         assert answer.json()["error"]["code"] == "SERVICE_UNAVAILABLE"
+
+    async def test_a_query_that_hangs_is_not_waited_for(
+        self, news: Newsroom, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        goes_on = threading.Event()
+
+        def hang(representation: Representation) -> Snapshot:
+            goes_on.wait()
+            return Snapshot(frozenset(), ())
+
+        monkeypatch.setattr(Representation, "snapshot", hang)
+        monkeypatch.setattr(changes, "ANSWER_SECONDS", 0.1)
+        try:
+            answer = await ask(ARTICLES)
+        finally:
+            goes_on.set()
+        assert (answer.status_code, answer["retry-after"]) == (503, "5")
+        assert answer.json()["error"]["code"] == "SERVICE_UNAVAILABLE"
+        assert relay.current().sessions == 0
 
     async def test_other_methods_are_refused(self) -> None:
         for method in ("post", "put", "patch", "delete"):

@@ -216,6 +216,7 @@ def test_the_bounds_of_the_other_transports_are_in_the_reference() -> None:
     said = " ".join(page("reference/changes.md").split())
     assert f"{changes.WAIT_SECONDS:.0f} at most" in said
     assert f"{changes.WAITING_LIMIT} requests may wait at once" in said
+    assert f"not within {changes.ANSWER_SECONDS:.0f} seconds" in said
     assert f"`Retry-After: {changes.AGAIN_SECONDS}`" in said
 
 

@@ -33,6 +33,8 @@ from wagtail_live.session import Session
 METHODS = ("GET", "HEAD", "OPTIONS")
 #: The longest ``wait``, in seconds.
 WAIT_SECONDS = 60.0
+#: The answer may take so long, in seconds, before it waits for a change: a query may hang.
+ANSWER_SECONDS = 30.0
 #: So many requests may wait at once in a process; one more is answered at once.
 WAITING_LIMIT = 100
 #: What is said as ``Retry-After``, in seconds: to who could not wait, and when it did not work.
@@ -98,10 +100,7 @@ class _Page:
     async def read(self, message: str, seconds: float) -> list[str]:
         """Return the frames that answer ``message``, waiting for the first change if need be."""
         try:
-            # Nothing more may come, so what is committed must be in: a socket would hear it later.
-            await self._relay.caught_up()
-            self._session.receive(message)
-            await self._something.wait()
+            await self._begin(message)
             if seconds and not self._ended and not _has_news(self._frames):
                 self._something.clear()
                 with suppress(TimeoutError), goodbye.told(self._end):
@@ -112,6 +111,20 @@ class _Page:
         if not self._frames:
             raise ServiceUnavailable
         return self._frames
+
+    async def _begin(self, message: str) -> None:
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                # Nothing more may come, so what is committed must be in: a socket would hear it
+                # later.
+                await self._relay.caught_up()
+                self._session.receive(message)
+                await self._something.wait()
+        except TimeoutError:
+            raise ServiceUnavailable(
+                f"The content could not be read within {ANSWER_SECONDS:.0f} seconds. "
+                "Ask again in a few seconds."
+            ) from None
 
     def _end(self) -> None:
         self._ended = True
