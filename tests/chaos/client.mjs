@@ -18,6 +18,7 @@ function write(record) {
 const EVERY = 25;
 let told = 0;
 const AGAIN_MS = 2000;
+const REFUSALS = new Set(["FORBIDDEN", "INVALID_QUERY"]);
 
 const identity = ({ collection, item, query }) => JSON.stringify([collection, item, query]);
 const names = new Map(Object.entries(run.scopes).map(([name, asked]) => [identity(asked), name]));
@@ -43,9 +44,10 @@ class Wire {
     const scope = this.#scopes.get(frame.uid);
     if (!scope || this.isLost) return;
     write({ kind: "frame", c: this.client.id, s: scope, frame });
-    // Refused is final to the client. What is restricted now may be open later: this one asks again.
-    const isForbidden = frame.status === "error" && frame.error.code === "FORBIDDEN";
-    if (isForbidden) setTimeout(this.refused, AGAIN_MS, scope);
+    // Refused is final to the client. What is restricted now, or the parent that a query names, may
+    // be open later: this one asks again.
+    const isRefused = frame.status === "error" && REFUSALS.has(frame.error.code);
+    if (isRefused) setTimeout(this.refused, AGAIN_MS, scope);
   }
 
   lost() {
