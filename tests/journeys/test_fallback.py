@@ -3,34 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from example_project.frontend_server import frontend_server
-from tests.requires import program
-from tests.servers import ROOT, Server, free_port, wait_until
+from tests.journeys.writer import Writer
+from tests.servers import Server, free_port, wait_until
 from tests.sites import environment_of
 
 pytestmark = [pytest.mark.browser, pytest.mark.server]
 
 STREAM = b"POST /live/events/ "
 WAIT = 30_000
-NOTICES = """
-import time
-from example_project.newsroom.models import Notice
-for text in {texts!r}:
-    Notice.objects.create(text=text)
-    print(text, flush=True)
-    time.sleep(0.4)
-"""
 
 
 class Proxy:
@@ -132,15 +121,6 @@ class Proxy:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    chromium = program("chromium", "chromium-browser", "google-chrome", called="Chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
 def site(seeded: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("fallback") / "site"
     shutil.copytree(seeded, folder)
@@ -148,6 +128,13 @@ def site(seeded: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
     server = Server(folder / "server.log", environment)
     yield server
     server.stop()
+
+
+@pytest.fixture
+def writer(site: Server) -> Iterator[Writer]:
+    writer = Writer(site.environment)
+    yield writer
+    writer.close()
 
 
 @pytest.fixture
@@ -185,55 +172,41 @@ def opened(context: BrowserContext, url: str) -> Page:
     return page
 
 
-def notices(site: Server, *texts: str) -> subprocess.Popen[str]:
-    """Publish notices, one after the other, in a process that is not the server."""
-    return subprocess.Popen(
-        [
-            sys.executable, "example_project/manage.py", "shell", "--no-imports",
-            "-c", NOTICES.format(texts=texts),
-        ],
-        cwd=ROOT,
-        env={**os.environ, **site.environment},
-        stdout=subprocess.PIPE,
-        text=True,
-    )  # fmt: skip
-
-
 def shows(page: Page, *texts: str) -> None:
     for text in texts:
         expect(page.locator("#notices")).to_contain_text(text, timeout=WAIT)
 
 
 def test_the_page_goes_on_over_the_event_stream_until_a_websocket_gets_through_again(
-    site: Server, proxy: Proxy, frontend: str, context: BrowserContext
+    writer: Writer, proxy: Proxy, frontend: str, context: BrowserContext
 ) -> None:
     page = opened(context, frontend)
     assert proxy.sockets == 2
     assert proxy.streams == 1
-    site.shell(NOTICES.format(texts=["Heard in spite of a proxy"]))
+    writer.write("Heard in spite of a proxy")
     shows(page, "Heard in spite of a proxy")
     proxy.passes_sockets = True
     proxy.cut()
     page.evaluate("dispatchEvent(new Event('online'))")
     wait_until(lambda: proxy.sockets == 3, what="the third WebSocket")
     expect(page.locator("#status")).to_have_attribute("data-state", "connected", timeout=WAIT)
-    site.shell(NOTICES.format(texts=["Back on a WebSocket"]))
+    writer.write("Back on a WebSocket")
     shows(page, "Back on a WebSocket")
     wait_until(lambda: proxy.streams == 0, what="the end of the stream")
 
 
 def test_two_tabs_share_one_stream_and_the_second_goes_on_when_the_first_is_closed(
-    site: Server, proxy: Proxy, frontend: str, context: BrowserContext
+    writer: Writer, proxy: Proxy, frontend: str, context: BrowserContext
 ) -> None:
     first = opened(context, frontend)
     second = opened(context, frontend)
     wait_until(lambda: proxy.streams == 1, what="one stream for both")
     texts = [f"Notice {number} of five" for number in range(1, 6)]
-    with notices(site, *texts) as writing:
-        assert writing.stdout is not None
-        assert writing.stdout.readline().strip() == texts[0]
-        shows(first, texts[0])
-        first.close()
-        shows(second, *texts)
+    writer.write(texts[0])
+    shows(first, texts[0])
+    first.close()
+    for text in texts[1:]:
+        writer.write(text)
+    shows(second, *texts)
     wait_until(lambda: proxy.streams == 1, what="one stream for the tab that is left")
     assert proxy.most_streams <= 2, "one is opened while the other still ends"

@@ -9,10 +9,9 @@ from statistics import median, quantiles
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from tests.journeys.processes import DemoServer, Frontend, demo_copy, demo_environment
-from tests.requires import program
 from tests.servers import ROOT
 
 pytestmark = [pytest.mark.browser, pytest.mark.server]
@@ -36,15 +35,6 @@ WATCH = """() => {
   const options = { attributes: true, characterData: true, childList: true, subtree: true };
   new MutationObserver(look).observe(document.body, options);
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    chromium = program("chromium", "chromium-browser", "google-chrome", called="Chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

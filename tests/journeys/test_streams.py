@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import re
 import shutil
 import socket
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -24,8 +22,9 @@ from playwright.async_api import async_playwright
 
 from tests import sites
 from tests.journeys.certificate import Certificate
+from tests.journeys.writer import Writer
 from tests.requires import program
-from tests.servers import ROOT, Server, answers, free_port, wait_until
+from tests.servers import Server, answers, free_port, wait_until
 from tests.sites import environment_of
 
 pytestmark = pytest.mark.server
@@ -36,49 +35,6 @@ NOTICES = {"collection": "notices", "query": "limit=100"}
 STREAMS = 60
 CHANGES = 5
 HEAR_SECONDS = 30.0
-WRITER = """
-import sys
-from example_project.newsroom.models import Notice
-print("ready", flush=True)
-for line in sys.stdin:
-    Notice.objects.create(text=line.strip())
-    print("done", flush=True)
-"""
-
-
-class Writer:
-    """An editor in a process of its own, who writes a notice for each line."""
-
-    def __init__(self, environment: dict[str, str]) -> None:
-        command = [sys.executable, "example_project/manage.py", "shell", "--no-imports", "-c"]
-        self.process = subprocess.Popen(
-            [*command, WRITER],
-            cwd=ROOT,
-            env={**os.environ, **environment},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self._expect("ready")
-
-    async def write(self, text: str) -> None:
-        await asyncio.to_thread(self._write, text)
-
-    def close(self) -> None:
-        assert self.process.stdin and self.process.stdout
-        self.process.stdin.close()
-        self.process.wait(10)
-        self.process.stdout.close()
-
-    def _write(self, text: str) -> None:
-        assert self.process.stdin
-        self.process.stdin.write(f"{text}\n")
-        self.process.stdin.flush()
-        self._expect("done")
-
-    def _expect(self, word: str) -> None:
-        assert self.process.stdout
-        assert self.process.stdout.readline().strip() == word
 
 
 class TlsServer(Server):
@@ -274,7 +230,7 @@ async def test_many_streams_on_one_http2_connection_hear_every_change(
                 connection.get(address)
             await connection.until_all_say('"init"')
             for text in texts:
-                await writer.write(text)
+                await asyncio.to_thread(writer.write, text)
             await connection.until_all_say(texts[-1])
             assert connection.statuses == [b"200"] * STREAMS
             for said in connection.said.values():
@@ -302,12 +258,12 @@ async def test_who_was_cut_gets_the_whole_gap_and_nothing_stays_of_who_left(
                 for one in followers:
                     await stack.enter_async_context(one.following())
                 texts.append(f"Heard, {cut}")
-                await writer.write(texts[-1])
+                await asyncio.to_thread(writer.write, texts[-1])
                 for one in followers:
                     await one.until(lambda one=one, text=texts[-1]: text in one.texts)
             for number in range(2):
                 texts.append(f"Missed, {cut}.{number}")
-                await writer.write(texts[-1])
+                await asyncio.to_thread(writer.write, texts[-1])
         async with contextlib.AsyncExitStack() as stack:
             for one in followers:
                 await stack.enter_async_context(one.following())
@@ -340,13 +296,13 @@ async def test_a_browsers_own_eventsource_misses_nothing_when_the_server_dies(
             )
             told = "(text) => frames_told.some((one) => JSON.stringify(one).includes(text))"
             await page.wait_for_function(told, arg='"init"')
-            await writer.write("Before the crash")
+            await asyncio.to_thread(writer.write, "Before the crash")
             await page.wait_for_function(told, arg="Before the crash")
             server.kill()
-            await writer.write("While it was away")
+            await asyncio.to_thread(writer.write, "While it was away")
             server.start()
             await page.wait_for_function(told, arg="While it was away")
-            await writer.write("After the crash")
+            await asyncio.to_thread(writer.write, "After the crash")
             await page.wait_for_function(told, arg="After the crash")
             frames = await page.evaluate("frames_told")
             await browser.close()
@@ -382,7 +338,7 @@ async def test_a_proxy_that_buffers_lets_the_stream_through(
             httpx.AsyncClient(base_url=url, timeout=HEAR_SECONDS) as client,
             Follower(client).following() as follower,
         ):
-            await writer.write("Through nginx")
+            await asyncio.to_thread(writer.write, "Through nginx")
             await follower.until(lambda: "Through nginx" in follower.texts)
     finally:
         process.terminate()
@@ -400,7 +356,7 @@ async def test_a_stalled_reader_delays_nobody(uvicorn: Server, writer: Writer) -
         stalled.sendall(f"GET {address} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         async with Follower(client).following() as other:
             for number in range(CHANGES):
-                await writer.write(f"Beside a stalled one, {number} {'x' * 50}")
+                await asyncio.to_thread(writer.write, f"Beside a stalled one, {number} {'x' * 50}")
             await other.until(lambda: len(other.texts) >= CHANGES)
         stalled.close()
         await until_left(uvicorn.url, tasks=before)
