@@ -149,7 +149,7 @@ def test_no_page_names_a_setting_that_does_not_exist() -> None:
 
 
 def _errors() -> list[type[exceptions.LiveError]]:
-    return [exceptions.LiveError, *exceptions.LiveError.__subclasses__()]
+    return list(exceptions.kinds())
 
 
 def test_every_code_is_in_the_reference_with_its_sentence_and_no_other() -> None:
@@ -191,7 +191,9 @@ def test_every_message_type_and_event_is_in_the_reference() -> None:
     assert events_said == {"init", "resume", "unsubscribe", *protocol.Event.__args__}
 
 
-@pytest.mark.parametrize("kind", [protocol.Subscribe, protocol.Unsubscribe, protocol.Ping])
+@pytest.mark.parametrize(
+    "kind", [protocol.Auth, protocol.Subscribe, protocol.Unsubscribe, protocol.Ping]
+)
 def test_every_member_of_a_message_is_in_the_reference_and_no_other(kind: Any) -> None:
     tag = kind.__struct_config__.tag
     table = rows(section(page("reference/messages.md"), f"`{tag}`"))
@@ -376,6 +378,8 @@ def _said_by_the_server(frame: dict[str, Any]) -> str:
     match frame:
         case {"type": "pong"}:
             return protocol.pong(frame.get("uid", protocol.UNSET))
+        case {"type": "auth", "status": "ok"}:
+            return protocol.authenticated(frame.get("uid"))
         case {"status": "error", "type": kind, "error": {"code": code, "message": message}}:
             [error] = [error for error in _errors() if error.code == code]
             problem = exceptions.LiveError(message)

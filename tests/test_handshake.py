@@ -1,16 +1,12 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
 from django.core.handlers.asgi import ASGIRequest
-from django.test import Client, override_settings
-from wagtail.models import PageViewRestriction
+from django.test import override_settings
 
-from wagtail_live.handshake import anonymity, cross_origin_headers, http_request, identify
-from wagtail_live.policy import Policy
+from wagtail_live.handshake import cross_origin_headers, http_request
 
 OWN = b"http://testserver"
 
@@ -31,17 +27,6 @@ def scope(
 
 def asked(*origins: bytes, **more: Any) -> ASGIRequest | None:
     return http_request(scope(*((b"origin", origin) for origin in origins), **more))
-
-
-def cookie_of(client: Client) -> tuple[bytes, bytes]:
-    return b"cookie", f"sessionid={client.cookies['sessionid'].value}".encode()
-
-
-def person_behind(*headers: tuple[bytes, bytes]) -> Any:
-    request = http_request(scope(*headers))
-    assert request is not None
-    identify(request)
-    return request.user
 
 
 # Whose page may open a socket
@@ -206,144 +191,3 @@ def test_the_cookies_of_a_browser_count() -> None:
     request = http_request(scope((b"origin", OWN), (b"cookie", b"sessionid=abc; x=y")))
     assert request is not None
     assert request.COOKIES == {"sessionid": "abc", "x": "y"}
-
-
-# Who it is
-
-
-@pytest.fixture
-def member(db: None) -> User:
-    return User.objects.create_user("member", password="secret")
-
-
-@pytest.fixture
-def signed_in(member: User) -> Client:
-    client = Client()
-    client.force_login(member)
-    return client
-
-
-def test_a_session_is_its_user(signed_in: Client, member: User) -> None:
-    assert person_behind((b"origin", OWN), cookie_of(signed_in)) == member
-
-
-def test_without_origin_a_session_is_nobody(signed_in: Client) -> None:
-    assert person_behind(cookie_of(signed_in)).is_anonymous
-
-
-@pytest.mark.parametrize("cookie", [b"", b"sessionid=", b"sessionid=unknown", b"sessionid=\xff"])
-def test_no_session_is_nobody(db: None, cookie: bytes) -> None:
-    assert person_behind((b"origin", OWN), (b"cookie", cookie)).is_anonymous
-
-
-def signed_out(client: Client, user: User) -> None:
-    client.logout()
-
-
-def deactivated(client: Client, user: User) -> None:
-    User.objects.filter(pk=user.pk).update(is_active=False)
-
-
-def deleted(client: Client, user: User) -> None:
-    user.delete()
-
-
-def given_a_new_password(client: Client, user: User) -> None:
-    user.set_password("another")
-    user.save()
-
-
-@pytest.mark.parametrize("become", [signed_out, deactivated, deleted, given_a_new_password])
-def test_a_user_who_may_no_longer_is_nobody(
-    signed_in: Client, member: User, become: Callable[[Client, User], None]
-) -> None:
-    cookie = cookie_of(signed_in)
-    become(signed_in, member)
-    assert person_behind((b"origin", OWN), cookie).is_anonymous
-
-
-def test_a_sessions_passed_restrictions_are_there_to_read(signed_in: Client) -> None:
-    name = PageViewRestriction.passed_view_restrictions_session_key
-    session = signed_in.session
-    session[name] = [5]
-    session.save()
-    request = http_request(scope((b"origin", OWN), cookie_of(signed_in)))
-    assert request is not None
-    identify(request)
-    assert request.session.get(name) == [5]
-
-
-def test_after_a_key_rotation_the_socket_signs_nobody_out(member: User) -> None:
-    with override_settings(SECRET_KEY="old"):
-        client = Client()
-        client.force_login(member)
-    with override_settings(SECRET_KEY="new", SECRET_KEY_FALLBACKS=["old"]):
-        for _ in range(2):
-            assert person_behind((b"origin", OWN), cookie_of(client)) == member
-
-
-def test_a_refused_session_is_left_for_a_request_to_end(signed_in: Client, member: User) -> None:
-    given_a_new_password(signed_in, member)
-    assert person_behind((b"origin", OWN), cookie_of(signed_in)).is_anonymous
-    assert signed_in.session.session_key is not None
-    assert signed_in.session.exists(signed_in.cookies["sessionid"].value)
-
-
-@override_settings(SESSION_COOKIE_NAME="mine")
-def test_the_cookie_has_the_name_that_the_site_gives_it(member: User) -> None:
-    client = Client()
-    client.force_login(member)
-    value = client.cookies["mine"].value.encode()
-    assert person_behind((b"origin", OWN), (b"cookie", b"mine=" + value)) == member
-    assert person_behind((b"origin", OWN), (b"cookie", b"sessionid=" + value)).is_anonymous
-
-
-@override_settings(SESSION_ENGINE="django.contrib.sessions.backends.signed_cookies")
-def test_the_sessions_engine_is_the_sites(member: User) -> None:
-    client = Client()
-    client.force_login(member)
-    assert person_behind((b"origin", OWN), cookie_of(client)) == member
-
-
-# Who is nobody, like so many
-
-
-class NarrowPolicy(Policy):
-    """Shows less, and to nobody in particular."""
-
-
-class CuriousPolicy(Policy):
-    """Looks at more of the asker than the default does."""
-
-    def audience(self, request: Any) -> Any:
-        return super().audience(request)
-
-
-def test_strangers_who_ask_the_same_host_are_alike() -> None:
-    one, other = asked(OWN), asked(OWN)
-    assert one is not None
-    assert other is not None
-    assert anonymity(one) is not None
-    assert anonymity(one) == anonymity(other)
-
-
-@override_settings(ALLOWED_HOSTS=["*"])
-def test_strangers_who_ask_another_host_are_not() -> None:
-    one, other = asked(host=b"one.example.com"), asked(host=b"other.example.com")
-    assert one is not None
-    assert other is not None
-    assert anonymity(one) != anonymity(other)
-
-
-def test_who_has_a_session_is_like_nobody_else() -> None:
-    request = http_request(scope((b"origin", OWN), (b"cookie", b"sessionid=x")))
-    assert request is not None
-    assert anonymity(request) is None
-
-
-@pytest.mark.parametrize(("policy", "alike"), [("NarrowPolicy", True), ("CuriousPolicy", False)])
-def test_a_policy_that_looks_at_more_is_shown_everybody(policy: str, alike: bool) -> None:
-    request = asked(OWN)
-    assert request is not None
-    with override_settings(WAGTAIL_LIVE_POLICY=f"tests.test_handshake.{policy}"):
-        assert (anonymity(request) is not None) is alike

@@ -100,7 +100,7 @@ def test_what_is_not_an_object_with_a_type_is_an_invalid_payload(text: str) -> N
     assert type(refused(text)) is InvalidPayload
 
 
-@pytest.mark.parametrize("kind", ["auth", "items", "Subscribe", "", "__proto__", "init", "x" * 999])
+@pytest.mark.parametrize("kind", ["items", "Auth", "Subscribe", "", "__proto__", "init", "x" * 999])
 def test_a_type_that_there_is_not_is_an_unknown_type(kind: str) -> None:
     assert type(refused(json.dumps({"type": kind}))) is UnknownType
 
@@ -255,7 +255,7 @@ def test_an_error_answers_in_the_type_that_was_asked(kind: str) -> None:
     }
 
 
-@pytest.mark.parametrize("kind", [None, "auth", '"><script>'])
+@pytest.mark.parametrize("kind", [None, "items", '"><script>'])
 def test_an_error_about_no_known_type_comes_from_the_server(kind: str | None) -> None:
     assert json.loads(protocol.error(kind, UnknownType()))["type"] == "server"
 

@@ -293,7 +293,7 @@ async def test_who_could_not_be_known_for_a_moment_is_known_the_next_time(
 
     async with LiveClient() as client:
         with monkeypatch.context() as patch:
-            patch.setattr("wagtail_live.handshake.identify", fail)
+            patch.setattr("wagtail_live.identity.identify", fail)
             answer = await client.subscribe("notices", "fields=text")
             assert answer["error"]["code"] == code
         answer = await client.subscribe("notices", "fields=text")

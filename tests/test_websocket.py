@@ -6,7 +6,7 @@ import asyncio
 import json
 import threading
 from collections import defaultdict
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from django.contrib.auth.models import Group
@@ -23,9 +23,10 @@ from example_project.newsroom.models import (
 from tests import newsroom
 from tests.live import caught_up, settled, sync
 from tests.newsroom import Newsroom, publish
+from tests.tokens import needs_tokens, token_of
 from wagtail_live import relay, retention
 from wagtail_live.source import Source
-from wagtail_live.testing import Closed, LiveClient, Refused
+from wagtail_live.testing import Closed, Frame, LiveClient, Refused
 
 pytestmark = [pytest.mark.databases, pytest.mark.usefixtures("quiet_relay", "committed")]
 
@@ -698,3 +699,101 @@ class TestResuming:
         async with LiveClient() as client:
             await client.subscribe("pages", ARTICLES, cursor=cursor)
             assert await missed(client) == [("delete", sorted([news.tram.pk, news.bells.pk]))]
+
+
+@needs_tokens
+class TestAuth:
+    """A client says who it is by an access token: in a header, or in an ``auth`` message."""
+
+    PRIVATE: ClassVar[dict[str, Any]] = {"type": "newsroom.ArticlePage", "fields": "title"}
+
+    @pytest.fixture
+    def text(self, news: Newsroom) -> str:
+        """The token of the only one who may read the arts."""
+        group = Group.objects.create(name="critics")
+        restriction = PageViewRestriction.objects.create(
+            page=news.arts, restriction_type=PageViewRestriction.GROUPS
+        )
+        restriction.groups.add(group)
+        user = newsroom.add_user("critic")
+        user.groups.add(group)
+        return token_of(user)[1]
+
+    @staticmethod
+    def titles(frame: Frame) -> list[str]:
+        return sorted(row["title"] for row in frame["data"])
+
+    async def test_a_header_counts(self, text: str) -> None:
+        header = (b"authorization", f"Bearer {text}".encode())
+        async with LiveClient(origin=None, headers=[header]) as client:
+            assert "Opera" in self.titles(await client.subscribe("pages", self.PRIVATE))
+
+    async def test_a_header_that_does_not_count_is_never_the_public(self, text: str) -> None:
+        header = (b"authorization", b"Bearer wagtail_x")
+        async with LiveClient(headers=[header]) as client:
+            answer = await client.subscribe("pages", self.PRIVATE, uid="a")
+            assert (answer["error"]["code"], answer["uid"]) == ("INVALID_CREDENTIALS", "a")
+
+    async def test_a_message_counts_and_is_answered_before_anything_that_it_opens(
+        self, text: str
+    ) -> None:
+        async with LiveClient() as client:
+            client.say({"type": "auth", "access_token": text})
+            client.say({"type": "subscribe", "collection": "pages", "query": self.PRIVATE})
+            assert await client.hear() == {"type": "auth", "status": "ok"}
+            assert "Opera" in self.titles(await client.hear())
+
+    @pytest.mark.parametrize(("uid", "echo"), [("a", "a"), (1, "1")])
+    async def test_the_uid_comes_back(self, text: str, uid: Any, echo: str) -> None:
+        async with LiveClient() as client:
+            client.say({"type": "auth", "access_token": text, "uid": uid})
+            assert await client.hear() == {"type": "auth", "status": "ok", "uid": echo}
+            client.say({"type": "auth", "access_token": "x", "uid": uid})
+            answer = await client.hear()
+            assert (answer["type"], answer["uid"]) == ("auth", echo)
+
+    async def test_what_was_followed_before_is_seen_anew(self, text: str, news: Newsroom) -> None:
+        async with LiveClient() as client:
+            assert "Opera" not in self.titles(
+                await client.subscribe("pages", self.PRIVATE, uid="a")
+            )
+            client.say({"type": "auth", "access_token": text})
+            assert (await client.hear())["status"] == "ok"
+            again = await client.hear()
+            assert (again["event"], again["uid"]) == ("init", "a")
+            assert "Opera" in self.titles(again)
+            await sync(lambda: publish(news.opera, title="Opera!"))
+            [update] = await settled(client)
+            assert update["event"] == "update"
+
+    async def test_after_an_auth_that_does_not_count_nothing_goes_on_until_one_does(
+        self, text: str, news: Newsroom
+    ) -> None:
+        async with LiveClient() as client:
+            client.say({"type": "auth", "access_token": text})
+            assert (await client.hear())["status"] == "ok"
+            await client.subscribe("pages", self.PRIVATE, uid="a")
+            client.say({"type": "auth", "access_token": "wagtail_x"})
+            for kind in ("auth", "subscribe"):
+                answer = await client.hear()
+                assert (answer["type"], answer["error"]["code"]) == (kind, "INVALID_CREDENTIALS")
+            await sync(lambda: publish(news.opera, title="Opera!"))
+            assert await settled(client) == []
+            answer = await client.subscribe("pages", self.PRIVATE, uid="b")
+            assert answer["error"]["code"] == "INVALID_CREDENTIALS"
+            client.say({"type": "auth", "access_token": text})
+            assert (await client.hear())["status"] == "ok"
+            assert "Opera!" in self.titles(await client.subscribe("pages", self.PRIVATE))
+
+    async def test_of_several_each_is_answered_and_the_last_one_counts(self, text: str) -> None:
+        async with LiveClient() as client:
+            client.say({"type": "auth", "access_token": "x", "uid": "1"})
+            client.say({"type": "auth", "access_token": text, "uid": "2"})
+            client.say({"type": "subscribe", "collection": "pages", "query": self.PRIVATE})
+            answers = [await client.hear() for _ in range(3)]
+            assert {one["uid"]: one["status"] for one in answers if one["type"] == "auth"} == {
+                "1": "error",
+                "2": "ok",
+            }
+            [init] = [one for one in answers if one["type"] == "subscription"]
+            assert "Opera" in self.titles(init)

@@ -103,6 +103,11 @@ def session_cookie() -> tuple[str, str]:
     return django_settings.SESSION_COOKIE_NAME, django_settings.SESSION_ENGINE
 
 
+def token_touch_seconds() -> float | None:
+    """Return how often it is noted that an API token was used; None for never."""
+    return getattr(django_settings, "WAGTAILAPI_TOKEN_LAST_USED_INTERVAL", 60)
+
+
 def asgi_application() -> str | None:
     """Return the dotted path of the project's ASGI application, if it says one."""
     return getattr(django_settings, "ASGI_APPLICATION", None)

@@ -51,8 +51,9 @@ class Audience:
     """
     The asker, reduced to what the answer depends on. Equal audiences share one evaluation.
 
-    The defaults are the public. ``extra`` is for a site's own policy: any hashable values with a
-    stable ``repr``, sorted where they come from a set.
+    The defaults are the public. ``token`` is the id of the API token that was used; ``collections``
+    are those that may be followed, None for all. ``extra`` is for a site's own policy: any hashable
+    values with a stable ``repr``, sorted where they come from a set.
     """
 
     site: int | None = None
@@ -61,6 +62,8 @@ class Audience:
     groups: tuple[int, ...] = ()
     passed_pages: tuple[int, ...] = ()
     passed_collections: tuple[int, ...] = ()
+    token: int | None = None
+    collections: tuple[str, ...] | None = None
     extra: tuple[Hashable, ...] = ()
 
 

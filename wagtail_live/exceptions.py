@@ -5,6 +5,8 @@ goes on the wire.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from django.core.exceptions import ImproperlyConfigured
 
 
@@ -27,10 +29,23 @@ class InvalidPayload(LiveError):
 
 
 class UnknownType(LiveError):
-    """There is no message of this type. Send subscribe, unsubscribe, ping or pong."""
+    """There is no message of this type. Send auth, subscribe, unsubscribe, ping or pong."""
 
     code = "UNKNOWN_TYPE"
     status = 400
+
+
+class InvalidCredentials(LiveError):
+    """The access token or the ticket does not count, or no longer. Get a new one and send it."""
+
+    code = "INVALID_CREDENTIALS"
+    status = 401
+
+
+class TokenExpired(InvalidCredentials):
+    """The time of the ticket is over. Get a new one and send it."""
+
+    code = "TOKEN_EXPIRED"
 
 
 class Forbidden(LiveError):
@@ -83,10 +98,15 @@ class BadCursor(LiveError):
         super().__init__()
 
 
+def kinds(error: type[LiveError] = LiveError) -> Iterator[type[LiveError]]:
+    """Yield ``error`` and what is below it."""
+    yield error
+    for one in error.__subclasses__():
+        yield from kinds(one)
+
+
 #: The HTTP status of each code.
-STATUSES = {LiveError.code: LiveError.status} | {
-    error.code: error.status for error in LiveError.__subclasses__()
-}
+STATUSES = {error.code: error.status for error in kinds()}
 
 
 class LiveConfigurationError(ImproperlyConfigured):

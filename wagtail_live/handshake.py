@@ -1,5 +1,6 @@
 """
-The asker as an HTTP request, on every transport: same host, same scheme, same session, same user.
+The asker as an HTTP request, on every transport: same host, same scheme, same cookies; and whether
+it is welcome.
 
 Everything that decides who somebody is works on that request, so a socket or a stream can never be
 somebody else than the same browser's next ``GET``.
@@ -7,22 +8,15 @@ somebody else than the same browser's next ``GET``.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
-from importlib import import_module
+from collections.abc import Mapping
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
-from django.contrib.auth import get_user
-from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import DisallowedHost
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest
 
 from wagtail_live import conf
-from wagtail_live.policy import Policy
-
-if TYPE_CHECKING:
-    from django.contrib.sessions.backends.base import SessionBase
 
 Scope = Mapping[str, Any]
 
@@ -67,41 +61,6 @@ def cross_origin_headers(request: HttpRequest) -> dict[str, str]:
         headers["Access-Control-Allow-Origin"] = request.headers["origin"]
         headers["Access-Control-Allow-Credentials"] = "true"
     return headers
-
-
-def anonymity(request: HttpRequest) -> Hashable | None:
-    """
-    Return what all have in common who ask as ``request`` does and are nobody, or None for who is
-    somebody, or may be for a policy of the site's own.
-    """
-    name, _ = conf.session_cookie()
-    if name in request.COOKIES or conf.policy().audience is not Policy.audience:
-        return None
-    return request.get_host(), request.get_port()
-
-
-def identify(request: HttpRequest) -> None:
-    """Set ``session`` and ``user`` on ``request`` from its cookies. Blocking."""
-    name, engine = conf.session_cookie()
-    key = request.COOKIES.get(name)
-    session = _ReadSession(import_module(engine).SessionStore(key).items() if key else ())
-    request.session = cast("SessionBase", session)
-    request.user = get_user(request) if session else AnonymousUser()
-
-
-class _ReadSession(dict[str, Any]):
-    """
-    What a session holds, to read. ``get_user`` gives a session of an older ``SECRET_KEY`` a new
-    key and deletes one that it refuses: a WebSocket has no way to hand the browser a new cookie,
-    so that would sign people out.
-    """
-
-    def cycle_key(self) -> None:
-        """Keep the key."""
-
-    def flush(self) -> None:
-        """Forget what was read; the stored session stays for a request to judge."""
-        self.clear()
 
 
 def _is_allowed(origin: str, own: str) -> bool:

@@ -26,6 +26,7 @@ from wagtail.models import (
     Site,
 )
 
+from wagtail_live import access_tokens
 from wagtail_live.content import page_model
 from wagtail_live.events import Audience
 
@@ -42,9 +43,9 @@ class Policy:
         """
         Reduce the asker to what the answer depends on.
 
-        ``request`` is the HTTP request or the WebSocket's handshake as one, with ``user`` and
-        ``session`` set. A missing, anonymous or inactive user is the public. A policy that looks at
-        more than the default puts it into ``extra`` (``dataclasses.replace``).
+        ``request`` is the HTTP request or the WebSocket's handshake as one, with ``user``,
+        ``session`` and ``auth`` set. A missing, anonymous or inactive user is the public. A policy
+        that looks at more than the default puts it into ``extra`` (``dataclasses.replace``).
         """
         site = Site.find_for_request(request)
         user = getattr(request, "user", None) or AnonymousUser()
@@ -61,6 +62,7 @@ class Policy:
             passed_collections=_numbers(
                 session.get(CollectionViewRestriction.passed_view_restrictions_session_key, ())
             ),
+            token=access_tokens.number(getattr(request, "auth", None)),
         )
 
     def visible(self, queryset: QuerySet[Any], audience: Audience) -> QuerySet[Any]:

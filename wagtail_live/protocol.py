@@ -22,6 +22,8 @@ EVENTS: tuple[str, ...] = get_args(Event)
 #: A number is echoed as text.
 Uid = Annotated[str, Meta(max_length=200)] | Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 
+Secret = Annotated[str, Meta(min_length=1, max_length=200)]
+
 
 class CloseCode(IntEnum):
     """Why the server closed the connection."""
@@ -31,6 +33,13 @@ class CloseCode(IntEnum):
     SERVICE_RESTART = 1012  #: the server stops; connect again within reconnect_seconds and resume
     SILENT = 4408  #: nothing was heard for two heartbeats; connect again and resume
     SLOW_CONSUMER = 4413  #: the client reads too slowly; connect again and resume
+
+
+class Auth(Struct, tag="auth", kw_only=True):
+    """Say who you are: with an access token."""
+
+    access_token: Secret
+    uid: Uid | UnsetType = UNSET
 
 
 class Subscribe(Struct, tag="subscribe", kw_only=True):
@@ -60,8 +69,8 @@ class Pong(Struct, tag="pong", kw_only=True):
     """The answer to the server's ``ping``."""
 
 
-Message = Subscribe | Unsubscribe | Ping | Pong
-TYPES = tuple(str(kind.__struct_config__.tag) for kind in (Subscribe, Unsubscribe, Ping, Pong))
+Message = Auth | Subscribe | Unsubscribe | Ping | Pong
+TYPES = tuple(str(kind.__struct_config__.tag) for kind in get_args(Message))
 
 #: One second more of the time in which clients come back for so many sessions of a process...
 SESSIONS_PER_SECOND = 200
@@ -208,6 +217,11 @@ def error(kind: str | None, problem: LiveError, uid: str | None = None) -> str:
     if uid is not None:
         frame["uid"] = uid
     return dumps(frame)
+
+
+def authenticated(uid: str | None) -> str:
+    """Return the answer to an ``auth`` that counts."""
+    return dumps({"type": "auth", "status": "ok"} | ({} if uid is None else {"uid": uid}))
 
 
 def pong(uid: str | int | UnsetType) -> str:

@@ -13,8 +13,9 @@ from functools import partial
 from django.db import Error as DatabaseError
 from django.http import HttpRequest
 from msgspec import UNSET
+from msgspec.structs import replace
 
-from wagtail_live import conf, database, handshake, protocol
+from wagtail_live import conf, database, identity, protocol
 from wagtail_live.conf import settings
 from wagtail_live.events import Audience
 from wagtail_live.exceptions import (
@@ -25,8 +26,9 @@ from wagtail_live.exceptions import (
 )
 from wagtail_live.feed import Feed
 from wagtail_live.hub import Follower
+from wagtail_live.identity import Credentials
 from wagtail_live.outbox import Outbox
-from wagtail_live.protocol import CloseCode, Ping, Pong, Subscribe, Unsubscribe
+from wagtail_live.protocol import Auth, CloseCode, Ping, Pong, Subscribe, Unsubscribe
 from wagtail_live.relay import Relay
 from wagtail_live.representation import parse
 
@@ -39,6 +41,7 @@ JOINS_AT_ONCE = 2
 
 @dataclass(slots=True, eq=False)
 class _Subscription:
+    message: Subscribe
     follower: Follower
     feed: Feed | None = None
     joining: asyncio.Task[None] | None = None
@@ -66,6 +69,7 @@ class Session:
         self._outbox = outbox
         self._hang_up = hang_up
         self._relay.sessions += 1
+        self._credentials = identity.credentials(request)
         self._audience: asyncio.Task[Audience] | None = None
         self._subscriptions: dict[Hashable, _Subscription] = {}
         self._joining = asyncio.Semaphore(JOINS_AT_ONCE)
@@ -97,6 +101,8 @@ class Session:
 
     def _answer(self, message: protocol.Message) -> None:
         match message:
+            case Auth(access_token=token, uid=uid):
+                self._authenticate(Credentials(token), None if uid is UNSET else str(uid))
             case Subscribe():
                 self._subscribe(message)
             case Unsubscribe(uid=uid):
@@ -105,6 +111,27 @@ class Session:
                 self._outbox.write(protocol.pong(uid))
             case Pong():
                 self._outbox.answered()
+
+    def _authenticate(self, brought: Credentials, uid: str | None) -> None:
+        """From now on the client is who it says, or nobody may follow; cookies do not count."""
+        self._credentials = brought
+        self._audience = asyncio.create_task(self._admitted(brought, uid))
+        self._audience.add_done_callback(_retrieved)
+        for key, subscription in list(self._subscriptions.items()):
+            self._end(key)
+            joined = subscription.joining is None
+            message = subscription.message
+            self._subscribe(replace(message, cursor=UNSET) if joined else message)
+
+    async def _admitted(self, brought: Credentials, uid: str | None) -> Audience:
+        try:
+            audience = await database.run(partial(self._identify, brought))
+        except Exception as error:
+            self._outbox.write(protocol.error("auth", _problem(error, "an auth"), uid))
+            raise
+        # Said here, before anybody who waits for this: it comes before all that it opens.
+        self._outbox.write(protocol.authenticated(uid))
+        return audience
 
     def _subscribe(self, message: Subscribe) -> None:
         uid = None if message.uid is UNSET else str(message.uid)
@@ -119,7 +146,7 @@ class Session:
             ended=lambda: self._end(key),
             reconnect_seconds=protocol.reconnect_seconds(self._relay.sessions),
         )
-        subscription = self._subscriptions[key] = _Subscription(follower)
+        subscription = self._subscriptions[key] = _Subscription(message, follower)
         subscription.joining = asyncio.create_task(self._join(key, subscription, message))
 
     async def _join(self, key: Hashable, subscription: _Subscription, message: Subscribe) -> None:
@@ -133,14 +160,8 @@ class Session:
                 subscription.feed = await self._relay.follow(
                     query, audience, subscription.follower, cursor
                 )
-        except LiveError as problem:
-            self._refuse(key, subscription, problem)
-        except DatabaseError as error:
-            logger.warning("a subscription could not begin, the database is not there: %s", error)
-            self._refuse(key, subscription, ServiceUnavailable())
-        except Exception:
-            logger.exception("a subscription failed: %r", message)
-            self._refuse(key, subscription, LiveError())
+        except Exception as error:
+            self._refuse(key, subscription, _problem(error, f"a subscription: {message!r}"))
         finally:
             subscription.joining = None
 
@@ -166,13 +187,14 @@ class Session:
         known = self._audience
         if known is None or (known.done() and (known.cancelled() or known.exception())):
             known = self._audience = self._relay.shared(
-                handshake.anonymity(self._request), partial(database.run, self._identify)
+                identity.anonymity(self._request, self._credentials),
+                partial(database.run, partial(self._identify, self._credentials)),
             )
         return await asyncio.shield(known)
 
-    def _identify(self) -> Audience:
-        handshake.identify(self._request)
-        audience: Audience = conf.policy()().audience(self._request)
+    def _identify(self, brought: Credentials) -> Audience:
+        asker = identity.identify(self._request, brought)
+        audience: Audience = conf.policy()().audience(asker)
         return audience
 
     def _next_heartbeat(self) -> asyncio.TimerHandle:
@@ -186,3 +208,20 @@ class Session:
         self._heard = False
         self._outbox.ping()
         self._heartbeat = self._next_heartbeat()
+
+
+def _problem(error: Exception, what: str) -> LiveError:
+    """Return what the client is told of ``error``, and log what is not its own doing."""
+    if isinstance(error, LiveError):
+        return error
+    if isinstance(error, DatabaseError):
+        logger.warning("the database is not there for %s: %s", what, error)
+        return ServiceUnavailable()
+    logger.error("failed: %s", what, exc_info=error)
+    return LiveError()
+
+
+def _retrieved(task: asyncio.Task[Audience]) -> None:
+    """The client was told; that nobody waits for it is no news for the log."""
+    if not task.cancelled():
+        task.exception()
