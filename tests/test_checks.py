@@ -73,7 +73,24 @@ def test_a_policy_that_is_none_is_an_error(path: str) -> None:
 
 
 def test_a_policy_of_the_sites_own_is_fine() -> None:
-    assert ids(WAGTAIL_LIVE_POLICY=f"{__name__}.OwnPolicy") == []
+    own = f"{__name__}.OwnPolicy"
+    assert ids(WAGTAIL_LIVE_POLICY=own) == []
+    by_place = {"sites": {"a.test": own, "b.test:81": own}, "collections": {"pages": own}}
+    assert ids(WAGTAIL_LIVE_POLICY=by_place) == []
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"default": f"{__name__}.NoPolicy"},
+        {"collections": {"pages": f"{__name__}.NoPolicy"}},
+        {"collections": {"nothing": f"{__name__}.OwnPolicy"}},
+        {"sites": {"https://a.test": f"{__name__}.OwnPolicy"}},
+        {"collection": {}},
+    ],
+)
+def test_a_policy_that_would_never_answer_is_an_error(value: object) -> None:
+    assert ids(WAGTAIL_LIVE_POLICY=value) == ["wagtail_live.E002"]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+from typing import Any
 
 import pytest
 from django.test import override_settings
@@ -94,6 +95,42 @@ def test_a_policy_that_is_not_there_is_a_configuration_error(value: object) -> N
         pytest.raises(LiveConfigurationError, match="WAGTAIL_LIVE_POLICY"),
     ):
         conf.policy()
+
+
+@pytest.mark.parametrize(
+    ("collection", "hosts", "expected"),
+    [
+        ("pages", (), conf.Settings),
+        ("members", ("a.test:80", "a.test"), LiveConfigurationError),
+        ("pages", ("a.test:80", "a.test"), Policy),
+        ("pages", ("b.test:80", "b.test"), conf.Settings),
+    ],
+)
+def test_the_collections_policy_goes_before_the_sites_and_that_before_the_default(
+    collection: str, hosts: tuple[str, ...], expected: Any
+) -> None:
+    named = {
+        "default": "wagtail_live.conf.Settings",
+        "sites": {"a.test": "wagtail_live.policy.Policy"},
+        "collections": {"members": "wagtail_live.exceptions.LiveConfigurationError"},
+    }
+    with override_settings(WAGTAIL_LIVE_POLICY=named):
+        assert conf.policy(collection, hosts) is expected
+        assert len(conf.policies()) == 3
+
+
+def test_a_mapping_without_a_default_has_ours() -> None:
+    with override_settings(WAGTAIL_LIVE_POLICY={}):
+        assert conf.policy("pages") is Policy
+
+
+@pytest.mark.parametrize("value", [{"site": {}}, {"sites": "a.test"}, {"collections": {"a": 1}}])
+def test_a_mapping_of_another_form_is_a_configuration_error(value: object) -> None:
+    with (
+        override_settings(WAGTAIL_LIVE_POLICY=value),
+        pytest.raises(LiveConfigurationError, match="WAGTAIL_LIVE_POLICY"),
+    ):
+        conf.policies()
 
 
 def test_cursors_are_sealed_with_the_newest_secret_and_opened_with_older_ones() -> None:

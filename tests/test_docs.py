@@ -22,10 +22,15 @@ from typing import Any
 
 import pytest
 import uvicorn
+from django.contrib.auth.models import AnonymousUser, Group
 from django.template import engines
+from django.test import RequestFactory
 from playwright.sync_api import expect, sync_playwright
+from wagtail.models import Site
 
-from example_project.newsroom.models import Author
+import example_project.newsroom.models
+from example_project.newsroom.models import ArticlePage, Author, Category, HomePage
+from tests import newsroom
 from tests.requires import program
 from tests.servers import ROOT, Server, answers, free_port, wait_until
 from wagtail_live import (
@@ -36,6 +41,7 @@ from wagtail_live import (
     diagnosis,
     events,
     exceptions,
+    policies,
     policy,
     protocol,
     relay,
@@ -451,6 +457,86 @@ def test_the_policy_of_the_reference_hides_what_it_says(settings: Any) -> None:
     assert "role" not in json.loads(public[1])
     assert json.loads(public[1])["name"] == "Ada Quill"
     assert json.loads(member[1])["role"] == "Editor"
+
+
+def _run(name: str) -> types.ModuleType:
+    """Return the block ``name`` as a module; what it calls ``newsroom`` is the example's."""
+    module = types.ModuleType(f"the_{name.replace('-', '_')}_of_the_docs")
+    sys.modules["newsroom"] = example_project.newsroom
+    sys.modules["newsroom.models"] = example_project.newsroom.models
+    try:
+        exec(named(name).text, vars(module))  # noqa: S102  # our own page
+    finally:
+        del sys.modules["newsroom"], sys.modules["newsroom.models"]
+    sys.modules[module.__name__] = module
+    return module
+
+
+@pytest.fixture
+def paper() -> Iterator[newsroom.Newsroom]:
+    yield newsroom.build()
+    Site.clear_site_root_paths_cache()
+
+
+def _titles(collection: str, audience: events.Audience) -> set[str]:
+    rows = Representation(events.Query(collection), audience).snapshot().rows
+    return {found.get("title") or found["name"] for _, text in rows if (found := json.loads(text))}
+
+
+@pytest.mark.django_db
+def test_the_members_area_of_the_docs_is_for_members(
+    paper: newsroom.Newsroom, settings: Any
+) -> None:
+    article = ArticlePage.objects.get(pk=paper.tram.pk)
+    article.categories = [Category.objects.create(name="Members", slug="members")]
+    article.save()
+    settings.WAGTAIL_LIVE_POLICY = f"{_run('policy-members').__name__}.MembersPolicy"
+    public = events.Audience(site=paper.site.pk)
+    member = replace(public, groups=(Group.objects.create(name="Members").pk,))
+    assert _titles("pages", member) - _titles("pages", public) == {"Tram"}
+    assert "Bells" in _titles("pages", public)
+
+
+@pytest.mark.django_db
+def test_the_tenants_of_the_docs_see_their_own_authors(
+    paper: newsroom.Newsroom, settings: Any
+) -> None:
+    other = paper.root.add_child(instance=HomePage(title="Other", slug="other"))
+    site = Site.objects.create(hostname="other.test", root_page=other)
+    Author.objects.create(name="Nobody", live=True)
+    path = f"{_run('policy-tenants').__name__}.TenantPolicy"
+    settings.WAGTAIL_LIVE_POLICY = {"collections": {"authors": path}}
+    assert _titles("authors", events.Audience(site=paper.site.pk)) == {"Inés"}
+    assert _titles("authors", events.Audience(site=site.pk)) == set()
+    assert _titles("authors", events.Audience()) == set()
+
+
+@pytest.mark.django_db
+def test_the_policy_of_the_docs_passes_its_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mysite", types.ModuleType("mysite"))
+    monkeypatch.setitem(sys.modules, "mysite.policy", _run("policy-fields"))
+    _run("policy-test").test_the_public_does_not_see_roles()
+
+
+@pytest.mark.django_db
+def test_the_rows_of_the_docs_are_their_owners(paper: newsroom.Newsroom, settings: Any) -> None:
+    ines, max_ = (newsroom.add_user(name) for name in ("ines", "max"))
+    ArticlePage.objects.filter(pk=paper.tram.pk).update(owner=ines)
+    path = f"{_run('policy-owners').__name__}.OwnersPolicy"
+    settings.WAGTAIL_LIVE_POLICY = {"collections": {"pages": path}}
+    seen = {}
+    for user in (AnonymousUser(), max_, ines):
+        request = RequestFactory().get("/", headers={"host": "localhost"})
+        request.user = user
+        seen[user] = _titles("pages", policies.audience(request))
+    assert list(seen.values()) == [set(), set(), {"Tram"}]
+
+
+def test_the_setting_of_the_reference_has_a_form_that_is_understood(settings: Any) -> None:
+    names: dict[str, Any] = {}
+    exec(named("policy-setting").text, names)  # noqa: S102  # our own page
+    settings.WAGTAIL_LIVE_POLICY = names["WAGTAIL_LIVE_POLICY"]
+    assert {kind for kind, _ in conf.policy_paths()} == {"default", "sites", "collections"}
 
 
 @pytest.mark.usefixtures("committed")

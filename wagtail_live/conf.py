@@ -7,6 +7,7 @@ is the setting's name.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, cast
 
@@ -26,7 +27,7 @@ class Settings:
     """What a site may set, with what it gets when it does not."""
 
     api_router: str = ""
-    policy: str = "wagtail_live.policy.Policy"
+    policy: str | Mapping[str, Any] = "wagtail_live.policy.Policy"
     allowed_origins: tuple[str, ...] = ()
     websocket_url: str = ""
     channel_layer: str = "default"
@@ -68,13 +69,55 @@ def api_router() -> WagtailAPIRouter:
     return cast("WagtailAPIRouter", _imported("api_router"))
 
 
-def policy() -> Any:
-    """Return the policy's class, or raise ``LiveConfigurationError``."""
-    return _imported("policy")
+def policy(collection: str = "", hosts: Iterable[str] = ()) -> Any:
+    """
+    Return the class of the policy for ``collection`` on the site that ``hosts`` are names of: the
+    collection's own, else the site's, else the default; or raise ``LiveConfigurationError``.
+    """
+    paths = policy_paths()
+    places = [("collections", collection), *(("sites", host) for host in hosts), DEFAULT_POLICY]
+    return _import("policy", next(paths[place] for place in places if place in paths))
+
+
+def policies() -> list[Any]:
+    """Return the class of every policy that the setting names."""
+    return [_import("policy", path) for path in policy_paths().values()]
+
+
+#: The place of the policy that answers where no other is named.
+DEFAULT_POLICY = ("default", "")
+
+
+def policy_paths() -> dict[tuple[str, str], Any]:
+    """
+    Return what the setting names, by place: ``("collections", name)``, ``("sites", host)`` or
+    ``DEFAULT_POLICY``. Raises ``LiveConfigurationError`` for a mapping of another form.
+    """
+    said = settings.policy
+    if not isinstance(said, Mapping):
+        return {DEFAULT_POLICY: said}
+    unknown = [str(name) for name in said.keys() - {"default", "sites", "collections"}]
+    if unknown:
+        raise LiveConfigurationError(
+            f"WAGTAIL_LIVE_POLICY has the keys {', '.join(sorted(unknown))}, which it does not "
+            'know. Use "default", "sites" and "collections".'
+        )
+    paths: dict[tuple[str, str], Any] = {DEFAULT_POLICY: said.get("default", Settings.policy)}
+    for kind in ("sites", "collections"):
+        named = said.get(kind, {})
+        if not isinstance(named, Mapping):
+            raise LiveConfigurationError(
+                f"WAGTAIL_LIVE_POLICY has {kind} that are no mapping. Give each name a dotted path."
+            )
+        paths |= {(kind, str(name)): path for name, path in named.items()}
+    return paths
 
 
 def _imported(name: str) -> Any:
-    path = getattr(settings, name)
+    return _import(name, getattr(settings, name))
+
+
+def _import(name: str, path: object) -> Any:
     setting = PREFIX + name.upper()
     if not isinstance(path, str):
         raise LiveConfigurationError(

@@ -99,6 +99,12 @@ def labels(model: type[Model]) -> tuple[str, ...]:
     return tuple(one._meta.label_lower for one in (concrete, *concrete._meta.get_parent_list()))
 
 
+@cache
+def kinds(model: type[Model]) -> tuple[type[Model], ...]:
+    """Return what a row of ``model`` can be: ``model`` itself and every model that is one."""
+    return tuple({model, *(one for one in apps.get_models() if issubclass(one, model))})
+
+
 def base_model(model: type[Model]) -> type[Model]:
     """Return the root of the multi-table inheritance that ``model`` belongs to."""
     concrete = model._meta.concrete_model or model

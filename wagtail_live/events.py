@@ -53,7 +53,8 @@ class Audience:
 
     The defaults are the public. ``token`` is the id of the API token that was used; ``collections``
     are those that may be followed, None for all. ``extra`` is for a site's own policy: any hashable
-    values with a stable ``repr``, sorted where they come from a set.
+    values with a stable ``repr``, sorted where they come from a set. ``by_collection``: who the
+    asker is to the policies of collections that see somebody else than the site's policy does.
     """
 
     site: int | None = None
@@ -65,6 +66,7 @@ class Audience:
     token: int | None = None
     collections: tuple[str, ...] | None = None
     extra: tuple[Hashable, ...] = ()
+    by_collection: tuple[tuple[str, Audience], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,9 @@ def anonymity(request: HttpRequest, brought: Credentials) -> Hashable | None:
     somebody, or may be for a policy of the site's own.
     """
     name, _ = conf.session_cookie()
-    if brought or name in request.COOKIES or conf.policy().audience is not Policy.audience:
+    if brought or name in request.COOKIES:
+        return None
+    if any(policy.audience is not Policy.audience for policy in conf.policies()):
         return None
     return request.get_host(), request.get_port()
 

@@ -17,6 +17,7 @@ from wagtail_live.content import base_model, page_labels, page_model
 from wagtail_live.events import Entry, Gap, Kind, Missed
 from wagtail_live.exceptions import BadCursor
 from wagtail_live.hub import LiveQuery
+from wagtail_live.policy import Policy
 from wagtail_live.representation import Representation
 
 
@@ -46,15 +47,24 @@ def missed(
     if answer.too_many:
         raise BadCursor("too_many")
     known, seen = _visibility(representation, live_query, entries)
+    left = _of_its_model(
+        live_query,
+        {key for key in _asked(live_query, keys) - answer.rows.keys() if key in seen},
+    )
+    if left and _cannot_know(representation.policy):
+        raise BadCursor("access_changed")
     return Missed(
         created={key: row for key, row in answer.rows.items() if not known.get(key, True)},
         updated={key: row for key, row in answer.rows.items() if known.get(key, True)},
-        left=_of_its_model(
-            live_query,
-            {key for key in _asked(live_query, keys) - answer.rows.keys() if key in seen},
-        ),
+        left=left,
         last=batch.last,
     )
+
+
+def _cannot_know(policy: Policy) -> bool:
+    """Return whether ``policy`` hides what it does not say of the past: a key would be news."""
+    own = type(policy)
+    return own.visible is not Policy.visible and own.was_visible is Policy.was_visible
 
 
 def _asked(live_query: LiveQuery, keys: frozenset[Hashable]) -> frozenset[Hashable]:
@@ -136,7 +146,7 @@ def _access_changed(representation: Representation, entries: Iterable[Entry]) ->
     What its holder has then depends on when it was told: a fresh base is surer than a retraction
     too few or, of what never was to be seen, one too many.
     """
-    policy, audience = representation.policy, representation.audience
+    policy, audience = representation.policy, representation.asker
     now_hidden = policy.hidden_trees(audience)
     for entry in entries:
         if entry.kind is not Kind.ACCESS or entry.model not in page_labels():
@@ -152,14 +162,14 @@ def _access_changed(representation: Representation, entries: Iterable[Entry]) ->
 def _restricted_pages(representation: Representation) -> frozenset[Hashable]:
     """Return the ids of the pages with a restriction not passed, and of their aliases."""
     policy = representation.policy
-    return frozenset(policy.paths_of(policy.restricted_pages(representation.audience)))
+    return frozenset(policy.paths_of(policy.restricted_pages(representation.asker)))
 
 
 def _hidden_then(
     representation: Representation, restricted: frozenset[Hashable], entries: Iterable[Entry]
 ) -> list[str]:
     """Return where restricted pages lay that have moved since, or are gone with what hid them."""
-    policy, audience = representation.policy, representation.audience
+    policy, audience = representation.policy, representation.asker
     found: set[str] = set()
     for entry in entries:
         was = entry.was or {}

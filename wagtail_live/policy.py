@@ -34,10 +34,14 @@ from wagtail_live.events import Audience
 class Policy:
     """
     The default policy: Wagtail's rules for readers. Every method may use the database; an instance
-    serves one evaluation and may remember what it looked up.
+    serves one evaluation of one collection and may remember what it looked up.
 
     Subclass it and call ``super()``: a policy may only take away.
     """
+
+    def __init__(self, collection: str = "") -> None:
+        """``collection``: the name that is asked about; empty for what no endpoint shows."""
+        self.collection = collection
 
     def audience(self, request: HttpRequest) -> Audience:
         """
@@ -84,7 +88,8 @@ class Policy:
         """
         Return the names of the API fields of ``model`` that ``audience`` may read; None for all.
 
-        A field that may not be read cannot be asked for, filtered or ordered by.
+        A field that may not be read cannot be asked for, filtered or ordered by. A row of a list
+        may be of a more special model than the list: what either hides is hidden there.
         """
         return None
 

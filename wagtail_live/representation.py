@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 from django.apps import apps
 from django.contrib.auth.models import AnonymousUser, Group
-from django.core.exceptions import FieldError, ObjectDoesNotExist, PermissionDenied, ValidationError
+from django.core.exceptions import (
+    FieldDoesNotExist,
+    FieldError,
+    ObjectDoesNotExist,
+    PermissionDenied,
+    ValidationError,
+)
 from django.db import DataError
 from django.db.models import Model, QuerySet
 from django.http import Http404, HttpRequest, QueryDict
@@ -28,8 +34,10 @@ from wagtail.coreutils import get_dummy_request
 from wagtail.models import CollectionViewRestriction, PageViewRestriction, Site
 
 from wagtail_live import conf
+from wagtail_live.content import kinds
 from wagtail_live.events import Answer, Audience, Query, Snapshot
 from wagtail_live.exceptions import Forbidden, InvalidQuery
+from wagtail_live.policies import Policies, asker
 from wagtail_live.policy import Policy
 
 logger = logging.getLogger("wagtail_live")
@@ -43,6 +51,14 @@ if TYPE_CHECKING:
 KEYS_LIMIT = 500
 #: The endpoint's parameters that have no meaning for something that is followed.
 UNFOLLOWABLE = ("search", "search_operator", "format", "_")
+#: The endpoint's parameters that ask about a field without naming it.
+ASKS_ABOUT = {
+    "type": "type",
+    "locale": "locale",
+    "child_of": "parent",
+    "descendant_of": "parent",
+    "ancestor_of": "parent",
+}
 
 
 def parse(collection: str, query: Mapping[str, Any] | str, item: int | str | None) -> Query:
@@ -83,8 +99,12 @@ class Representation:
     @property
     def policy(self) -> Policy:
         """A policy for one evaluation."""
-        made: Policy = conf.policy()()
-        return made
+        return Policies(self.audience).of(self.query.collection)[0]
+
+    @property
+    def asker(self) -> Audience:
+        """Who the audience is to that policy."""
+        return asker(self.audience, self.query.collection)
 
     def label(self) -> str:
         """Return the label of the model whose changes matter to the query."""
@@ -152,14 +172,14 @@ class Representation:
 
     def was_visible(self, label: str, was: Mapping[str, Any]) -> bool:
         """Return whether the audience could read an object of the model that was so visible."""
-        return self.policy.was_visible(apps.get_model(label), was, self.audience)
+        return self.policy.was_visible(apps.get_model(label), was, self.asker)
 
     def _view(self, action: str = "listing_view") -> BaseAPIViewSet:
-        site = Site.objects.filter(pk=self.audience.site).first()
-        http_request: Any = _http_request(self.query, self.audience, site)
-        narrowed = _Narrowed(self.router, self.policy, self.audience)
+        site = Site.objects.filter(pk=self.asker.site).first()
+        http_request: Any = _http_request(self.query, self.asker, site)
+        narrowed = _Narrowed(self.router, self.query.collection, self.audience)
         http_request.wagtailapi_router = narrowed
-        view = narrowed.narrow(self.endpoint)()
+        view = narrowed.narrow(self.endpoint, self.query.collection)()
         view.request = Request(http_request)
         view.request.user = http_request.user
         view.action = action
@@ -195,27 +215,38 @@ class Representation:
 
 
 class _Narrowed:
-    """The project's router; every endpoint narrowed to what the policy lets the audience see."""
+    """
+    The project's router; every endpoint narrowed to what the policy lets the audience see.
 
-    def __init__(self, router: WagtailAPIRouter, policy: Policy, audience: Audience) -> None:
+    What is nested in a row is narrowed by the policies of both: the collection that is followed and
+    the one that the nested object is of.
+    """
+
+    def __init__(self, router: WagtailAPIRouter, collection: str, audience: Audience) -> None:
         self._router = router
-        self._policy = policy
-        self._audience = audience
+        self._collection = collection
+        self._policies = Policies(audience)
+        self._fields: dict[tuple[str, type[Model]], frozenset[str] | None] = {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._router, name)
 
     def get_model_endpoint(self, model: type[Model]) -> tuple[str, type[BaseAPIViewSet]]:
         """Return a narrowed endpoint; a nested model that has none gets the API's own default."""
-        name, endpoint = self._router.get_model_endpoint(model) or ("", BaseAPIViewSet)
-        return name, self.narrow(endpoint)
+        name, endpoint = self._endpoint(model)
+        return name, self.narrow(endpoint, name)
 
-    def narrow(self, endpoint: type[BaseAPIViewSet]) -> type[BaseAPIViewSet]:
-        policy, audience = self._policy, self._audience
+    def narrow(self, endpoint: type[BaseAPIViewSet], collection: str = "") -> type[BaseAPIViewSet]:
+        policy, audience = self._policies.of(collection)
 
         def allowed(model: type[Model], fields: list[Any]) -> list[Any]:
-            names = policy.fields(model, audience)
+            names = self._readable(collection, model)
             return fields if names is None else [field for field in fields if field.name in names]
+
+        def check_order(model: type[Model], order: str) -> None:
+            for name in order.split(","):
+                if not self._tells_order(collection, model, name.lstrip("-")):
+                    raise BadRequestError(f"cannot order by '{name}' (unknown field)")
 
         class Narrowed(endpoint):  # type: ignore[misc]  # the base is the project's
             def get_queryset(self) -> QuerySet[Any]:
@@ -224,6 +255,23 @@ class _Narrowed:
                     self._live_queryset = policy.visible(super().get_queryset(), audience)
                 found: QuerySet[Any] = self._live_queryset.all()
                 return found
+
+            def check_query_parameters(self, queryset: QuerySet[Any]) -> None:
+                names = {
+                    field.name
+                    for field in [
+                        *super().get_body_fields(queryset.model),
+                        *super().get_meta_fields(queryset.model),
+                    ]
+                }
+                hidden = names - set(self.get_available_fields(queryset.model))
+                self.known_query_parameters = frozenset(
+                    name
+                    for name in super().known_query_parameters
+                    if ASKS_ABOUT.get(name) not in hidden
+                )
+                super().check_query_parameters(queryset)
+                check_order(queryset.model, self.request.GET.get("order", ""))
 
             @classmethod
             def get_body_fields(cls, model: type[Model]) -> list[Any]:
@@ -250,6 +298,37 @@ class _Narrowed:
 
             Narrowed.get_base_queryset = get_base_queryset
         return Narrowed
+
+    def _endpoint(self, model: type[Model]) -> tuple[str, type[BaseAPIViewSet]]:
+        return self._router.get_model_endpoint(model) or ("", BaseAPIViewSet)
+
+    def _readable(self, collection: str, model: type[Model]) -> frozenset[str] | None:
+        """Return the names of the fields that every policy and kind allows; None for all."""
+        if (collection, model) not in self._fields:
+            said = [
+                policy.fields(kind, audience)
+                for policy, audience in map(self._policies.of, {collection, self._collection})
+                for kind in kinds(model)
+            ]
+            narrow = [names for names in said if names is not None]
+            self._fields[collection, model] = frozenset.intersection(*narrow) if narrow else None
+        return self._fields[collection, model]
+
+    def _tells_order(self, collection: str, model: type[Model], name: str) -> bool:
+        """
+        Return whether the order by a field says only what may be read: that by a relation is the
+        order of the objects that it points at.
+        """
+        try:
+            field: Any = model._meta.get_field(name)
+        except FieldDoesNotExist:
+            return True  # for the endpoint to refuse
+        related = field.related_model
+        if related is None or name != field.name:
+            return True  # a value of its own, such as the key that it points at
+        names = self._readable(self._endpoint(related)[0], related)
+        by = {one.lstrip("-") for one in related._meta.ordering if isinstance(one, str)}
+        return names is None or (by <= names and len(by) == len(related._meta.ordering))
 
 
 class _Asker(AnonymousUser):

@@ -15,7 +15,7 @@ from django.http import HttpRequest
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from wagtail_live import conf, database, identity, protocol
+from wagtail_live import database, identity, policies, protocol
 from wagtail_live.conf import settings
 from wagtail_live.events import Audience
 from wagtail_live.exceptions import (
@@ -193,9 +193,7 @@ class Session:
         return await asyncio.shield(known)
 
     def _identify(self, brought: Credentials) -> Audience:
-        asker = identity.identify(self._request, brought)
-        audience: Audience = conf.policy()().audience(asker)
-        return audience
+        return policies.audience(identity.identify(self._request, brought))
 
     def _next_heartbeat(self) -> asyncio.TimerHandle:
         loop = asyncio.get_running_loop()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import fields
 from importlib import import_module
 from typing import Any
@@ -60,17 +62,51 @@ def _router() -> list[CheckMessage]:
 
 def _policy() -> list[CheckMessage]:
     try:
-        policy = conf.policy()
+        places = conf.policy_paths()
+        policies = conf.policies()
     except LiveConfigurationError as error:
         return [Error(str(error), id="wagtail_live.E002")]
-    if not (isinstance(policy, type) and issubclass(policy, Policy)):
-        return [
+    return [
+        *(
             Error(
-                "WAGTAIL_LIVE_POLICY does not name a subclass of wagtail_live.policy.Policy.",
+                f"WAGTAIL_LIVE_POLICY names {path!r}, which is no subclass of "
+                "wagtail_live.policy.Policy.",
                 id="wagtail_live.E002",
             )
-        ]
-    return []
+            for path, policy in zip(places.values(), policies, strict=True)
+            if not (isinstance(policy, type) and issubclass(policy, Policy))
+        ),
+        *_places(places),
+    ]
+
+
+def _places(places: Iterable[tuple[str, str]]) -> list[CheckMessage]:
+    """Return what is wrong with where policies are to answer: one that never does is no policy."""
+    try:
+        collections = set(conf.api_router()._endpoints)
+    except (AttributeError, LiveConfigurationError):
+        return []  # said already
+    return [
+        *(
+            Error(
+                f"WAGTAIL_LIVE_POLICY names a policy for the collection {name!r}, which your API "
+                "router does not have.",
+                hint=f"It has {', '.join(sorted(collections))}.",
+                id="wagtail_live.E002",
+            )
+            for kind, name in places
+            if kind == "collections" and name not in collections
+        ),
+        *(
+            Error(
+                f"WAGTAIL_LIVE_POLICY names a policy for the site {name!r}, which is no host.",
+                hint='Write it as in Settings > Sites, with or without the port: "example.com".',
+                id="wagtail_live.E002",
+            )
+            for kind, name in places
+            if kind == "sites" and not re.fullmatch(r"[^\s:/@]+(:\d+)?", name)
+        ),
+    ]
 
 
 def _origins() -> list[CheckMessage]:
