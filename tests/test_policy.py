@@ -45,6 +45,20 @@ def titles(audience: Audience) -> set[str]:
     return set(found.values_list("title", flat=True))
 
 
+def test_restrictions_and_their_groups_are_read_at_once(
+    news: Newsroom, django_assert_num_queries: Any
+) -> None:
+    """Between two statements one could go, and would seem to be for no group at all."""
+    restriction = PageViewRestriction.objects.create(
+        page=news.tram, restriction_type=PageViewRestriction.GROUPS
+    )
+    restriction.groups.set([Group.objects.create(name="few"), Group.objects.create(name="more")])
+    with django_assert_num_queries(1):
+        assert Policy().restricted_pages(MEMBER) == {news.tram.pk}
+    few = replace(MEMBER, groups=(restriction.groups.get(name="few").pk,))
+    assert Policy().restricted_pages(few) == set()
+
+
 class TestAudience:
     @pytest.mark.parametrize("user", [None, AnonymousUser()])
     def test_nobody_is_the_public(self, news: Newsroom, user: Any) -> None:

@@ -171,16 +171,15 @@ def _accepts(kind: str, passed: bool, groups: Iterable[int], audience: Audience)
 def _unaccepted(model: type[Any], target: str, audience: Audience) -> set[int]:
     """Return the ids of the pages or collections whose restrictions ``audience`` does not pass."""
     passed = audience.passed_pages if model is PageViewRestriction else audience.passed_collections
-    groups: dict[int, set[int]] = {}
-    through = model.groups.through.objects.values_list(f"{model._meta.model_name}_id", "group_id")
-    rows = list(model.objects.values_list("pk", target, "restriction_type"))
-    if any(kind == BaseViewRestriction.GROUPS for _, _, kind in rows):
-        for restriction, group in through:
-            groups.setdefault(restriction, set()).add(group)
+    # One statement: a restriction that goes while two are at it would be one without groups.
+    rows = model.objects.values_list("pk", target, "restriction_type", "groups")
+    groups: dict[tuple[int, int, str], set[int]] = {}
+    for pk, of, kind, group in rows:
+        groups.setdefault((pk, of, kind), set()).add(group)
     return {
         of
-        for pk, of, kind in rows
-        if not _accepts(kind, pk in passed, groups.get(pk, ()), audience)
+        for (pk, of, kind), allowed in groups.items()
+        if not _accepts(kind, pk in passed, allowed, audience)
     }
 
 
