@@ -377,11 +377,11 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def the_tail_is_the_log(self) -> None:
-        entries = self.relay.tail._entries
-        first = self.relay.tail.base.number + 1
+        entries = self.relay.past.tail._entries
+        first = self.relay.past.tail.base.number + 1
         numbers = [entry.position.number for entry in entries]
         assert numbers == list(range(first, first + len(entries)))
-        assert self.relay.tail.last == self.relay.hub.position
+        assert self.relay.past.tail.last == self.relay.hub.position
 
     @rule()
     def all_is_quiet(self) -> None:

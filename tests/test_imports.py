@@ -21,6 +21,7 @@ ALLOWED = {
     "outbox": set(),
     "hub": {"events", "exceptions", "outbox", "protocol"},
     "tail": {"events", "exceptions"},
+    "waiters": set(),
     "counts": set(),
     "diagnosis": {"events"},
     # Django's side: what is written, and what may be read.
@@ -67,6 +68,7 @@ ALLOWED = {
         "source",
         "tail",
     },
+    "past": {"database", "events", "exceptions", "source", "tail"},
     "relay": {
         "bell",
         "conf",
@@ -76,9 +78,11 @@ ALLOWED = {
         "exceptions",
         "feed",
         "hub",
+        "past",
         "source",
         "status",
         "tail",
+        "waiters",
     },
     "status": {
         "__version__",
@@ -174,6 +178,7 @@ CORE = {
     "outbox": set(),
     "hub": set(),
     "tail": set(),
+    "waiters": set(),
     "counts": set(),
     "diagnosis": set(),
 }
@@ -294,6 +299,7 @@ def test_writing_ends_at_the_log() -> None:
         "hub",
         "missed",
         "outbox",
+        "past",
         "relay",
         "retention",
         "session",

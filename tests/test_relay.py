@@ -15,7 +15,7 @@ from example_project.newsroom.models import Notice, SectionPage
 from tests import newsroom
 from tests.live import caught_up, end, settled, sync
 from tests.newsroom import Newsroom, publish
-from wagtail_live import feed, head, history, relay, tail
+from wagtail_live import feed, head, history, relay
 from wagtail_live.events import Audience
 from wagtail_live.exceptions import ServiceUnavailable
 from wagtail_live.models import Entry, Head
@@ -319,44 +319,6 @@ async def test_who_asks_a_relay_that_is_about_to_stop_is_answered(
     await current.caught_up()
     monkeypatch.setattr(relay, "IDLE_SECONDS", -1.0)
     await current.caught_up()
-
-
-async def test_what_is_read_back_joins_on_or_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tail, "ENTRIES_LIMIT", 2)
-    await sync(lambda: [Notice.objects.create(text=text) for text in "ab"])
-    current = relay.current()
-    until = Source.until
-    reading, go_on = threading.Event(), threading.Event()
-
-    def slow(*args: Any, **kwargs: Any) -> Any:
-        found = until(*args, **kwargs)
-        reading.set()
-        assert go_on.wait(10)
-        return found
-
-    monkeypatch.setattr(Source, "until", slow)
-    async with LiveClient() as client:
-        await client.subscribe("notices", "fields=text")
-        oldest = await sync(head.floor)
-        reached = asyncio.create_task(current.reach(oldest))
-        assert await asyncio.to_thread(reading.wait, 10)
-        await sync(lambda: [Notice.objects.create(text=text) for text in "cdef"])
-        await settled(client)
-        go_on.set()
-        kept = await reached
-        numbers = [entry.position.number for entry in kept.gap(kept.base).entries]
-        assert numbers == list(range(kept.base.number + 1, kept.last.number + 1))
-
-
-async def test_a_very_long_gap_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(relay, "GAP_LIMIT", 2)
-    monkeypatch.setattr(tail, "ENTRIES_LIMIT", 1)
-    async with LiveClient() as client:
-        cursor = (await client.subscribe("notices", "fields=text"))["cursor"]
-        await sync(lambda: [Notice.objects.create(text=text) for text in "abc"])
-        await settled(client)
-        answer = await client.subscribe("notices", "fields=text", cursor=cursor, uid="back")
-        assert (answer["event"], answer["reset"]) == ("init", "too_many")
 
 
 async def test_a_relay_that_died_goes_on_where_it_was(news: Newsroom) -> None:

@@ -24,8 +24,10 @@ from wagtail_live.events import Audience, Batch, Entry, Gap, Position, Query, To
 from wagtail_live.exceptions import BadCursor, ServiceUnavailable
 from wagtail_live.feed import Feed
 from wagtail_live.hub import Follower, Hub
+from wagtail_live.past import Past
 from wagtail_live.source import Source
-from wagtail_live.tail import ENTRIES_LIMIT, Tail
+from wagtail_live.tail import Tail
+from wagtail_live.waiters import Waiters
 
 logger = logging.getLogger("wagtail_live")
 
@@ -41,8 +43,6 @@ SOON_SECONDS = 0.05
 CATCH_UP_SECONDS = 15.0
 #: So often the same entries are tried before they are left out and everybody starts afresh.
 TRIES = 4
-#: Who missed more entries than this is not told one by one.
-GAP_LIMIT = 10_000
 
 
 class _Discontinuity(Exception):
@@ -70,7 +70,7 @@ class Relay:
         self.source = source or Source()
         self._kept = kept
         self.hub = Hub()
-        self.tail = Tail(self.hub.position)
+        self.past = Past(self.source, self.hub.position)
         self._looking_up: dict[Hashable, asyncio.Task[Audience]] = {}
         #: How many clients this loop has.
         self.sessions = 0
@@ -80,9 +80,7 @@ class Relay:
         self._task: asyncio.Task[None] | None = None
         self._ready: asyncio.Future[None] | None = None
         self._listener: bell.Listener | None = None
-        #: Those who wait until all that is committed has been read.
-        self._waiting: list[asyncio.Future[None]] = []
-        self._reaching_back: asyncio.Task[None] | None = None
+        self._waiters = Waiters()
         self._pruning: asyncio.Task[None] | None = None
         self._prune_at: float | None = None
 
@@ -131,11 +129,12 @@ class Relay:
 
     async def close(self) -> None:
         """End everything; the next follower starts anew."""
-        tasks = [task for feed in self._feeds.values() if (task := feed.close()) is not None]
-        for own in (self._task, self._reaching_back, self._pruning):
+        for own in (self._task, self._pruning):
             if own is not None:
                 own.cancel()
-                tasks.append(own)
+        ending = [feed.close() for feed in self._feeds.values()]
+        ending += [self._task, self.past.close(), self._pruning]
+        tasks = [task for task in ending if task is not None]
         if tasks:
             await asyncio.wait(tasks)
         self._feeds.clear()
@@ -150,8 +149,7 @@ class Relay:
         Raises ``ServiceUnavailable`` after ``CATCH_UP_SECONDS``.
         """
         await self._running()
-        read: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(read)
+        read = self._waiters.join()
         if self._listener is not None:
             self._listener.wake()
         try:
@@ -164,16 +162,12 @@ class Relay:
         """
         Return the newest entries, reaching back to ``position`` if they can.
 
-        Whoever comes back first after a start has them read from the log, once for all. A position
-        that is ahead of this process is another's: this one reads on first.
+        A position that is ahead of this process is another's: this one reads on first.
         """
-        if position.number > self.tail.last.number:
+        if position.number > self.past.tail.last.number:
             await self.caught_up()
-        if position.number < self.tail.base.number:
-            if self._reaching_back is None:
-                self._reaching_back = asyncio.create_task(self._reach_back(self.tail))
-            await asyncio.shield(self._reaching_back)
-        return self.tail
+        await self.past.reach(position)
+        return self.past.tail
 
     async def older_gap(self, position: Position) -> Gap:
         """
@@ -181,7 +175,7 @@ class Relay:
 
         Raises ``BadCursor`` when the log does not prove it either.
         """
-        return await database.run(partial(_older_gap, self.source, position))
+        return await self.past.older_gap(position)
 
     def _release(self, feed: Feed) -> None:
         feed.users -= 1
@@ -210,8 +204,7 @@ class Relay:
             failures = 0
             while True:
                 began = loop.time()
-                waiting, self._waiting = self._waiting, []
-                soon = bool(waiting)
+                soon = self._waiters.begin()
                 try:
                     await self._begin(ready)
                     soon = await self._read_on(give_up=failures >= TRIES)
@@ -226,9 +219,7 @@ class Relay:
                 else:
                     if not soon:
                         self.read_at = began
-                        _tell(waiting)
-                        waiting = []
-                self._waiting += waiting
+                        self._waiters.tell()
                 if not ready.done():
                     ready.set_exception(ServiceUnavailable())
                     return
@@ -236,7 +227,7 @@ class Relay:
                 # The interval is between two readings, however long the first one took.
                 interval = SOON_SECONDS if soon else settings.poll_seconds
                 await self._listener.wait(max(0.0, began + interval - loop.time()))
-                if self._feeds or self._waiting:
+                if self._feeds or self._waiters:
                     idle_since = loop.time()
                 elif loop.time() - idle_since > IDLE_SECONDS:
                     self._task = None
@@ -287,8 +278,8 @@ class Relay:
         if news.touched is None:
             self._go_to(news.batch.last)
         else:
-            self.tail.extend(news.entries, news.touched)
-            self.hub.position = self.tail.last
+            self.past.tail.extend(news.entries, news.touched)
+            self.hub.position = self.past.tail.last
         return news
 
     async def _start_again(self) -> None:
@@ -300,21 +291,7 @@ class Relay:
     def _go_to(self, position: Position) -> None:
         """Go on from ``position``, whatever was before."""
         self.hub.position = position
-        self.tail = Tail(position)
-        self._reaching_back = None
-
-    async def _reach_back(self, tail: Tail) -> None:
-        before = tail.base
-        try:
-            past = await database.run(partial(_past, self.source, before))
-        except BadCursor:
-            return  # the log does not hold it any more: the next reading finds out
-        except Exception:
-            self._reaching_back = None  # the next one who comes tries again
-            raise
-        # It may have become too long meanwhile: what was read would not join on.
-        if self.tail is tail and tail.base == before:
-            tail.reach_back(*past)
+        self.past = Past(self.source, position)
 
     def _prune_now_and_then(self) -> None:
         now = asyncio.get_running_loop().time()
@@ -340,12 +317,6 @@ def current() -> Relay:
     if loop not in _relays:
         _relays[loop] = Relay(kept=status.kept)
     return _relays[loop]
-
-
-def _tell(waiting: list[asyncio.Future[None]]) -> None:
-    for one in waiting:
-        if not one.done():
-            one.set_result(None)
 
 
 def _number_and_head(source: Source) -> Position:
@@ -374,19 +345,3 @@ def _read_news(source: Source, position: Position, wanted: bool) -> _News:
         # The log was read: it is these entries that the database refuses, and perhaps for ever.
         raise _Unfollowable from error
     return _News(unnumbered, touched.batch(position, last), entries, touched)
-
-
-def _past(source: Source, position: Position) -> tuple[Position, list[Entry], Touched]:
-    base, entries = source.until(position, limit=ENTRIES_LIMIT)
-    return base, entries, source.touched(entries)
-
-
-def _older_gap(source: Source, position: Position) -> Gap:
-    entries: list[Entry] = []
-    last = position
-    while found := source.since(last):
-        entries += found
-        last = found[-1].position
-        if len(entries) > GAP_LIMIT:
-            raise BadCursor("too_many")
-    return Gap(tuple(entries), source.touched(entries).batch(position, last))
