@@ -80,7 +80,7 @@ class Client:
 
     def connect(self) -> None:
         outbox = Outbox(self._take, max_bytes=10**9, overflow=lambda: None)
-        request: Any = SimpleNamespace(COOKIES={})
+        request: Any = SimpleNamespace(COOKIES={}, headers={})
         self.session = LOOP.do(
             lambda: Session(request, self.machine.relay, outbox, lambda code: None, answers=False)
         )
