@@ -245,7 +245,7 @@ def test_the_servers_ping_is_one_that_it_would_understand_itself() -> None:
     assert decode(protocol.PING) == Ping()
 
 
-@pytest.mark.parametrize("kind", [*protocol.TYPES, "subscription"])
+@pytest.mark.parametrize("kind", [*sorted({*protocol.TYPES} - {"ping", "pong"}), "subscription"])
 def test_an_error_answers_in_the_type_that_was_asked(kind: str) -> None:
     assert json.loads(protocol.error(kind, Forbidden(), "1")) == {
         "type": kind,
@@ -258,6 +258,11 @@ def test_an_error_answers_in_the_type_that_was_asked(kind: str) -> None:
 @pytest.mark.parametrize("kind", [None, "items", '"><script>'])
 def test_an_error_about_no_known_type_comes_from_the_server(kind: str | None) -> None:
     assert json.loads(protocol.error(kind, UnknownType()))["type"] == "server"
+
+
+@pytest.mark.parametrize("kind", ["ping", "pong"])
+def test_an_error_is_no_ping_which_clients_would_answer(kind: str) -> None:
+    assert json.loads(protocol.error(kind, Forbidden()))["type"] == "server"
 
 
 def test_an_error_without_uid_has_none() -> None:

@@ -36,6 +36,7 @@ class Settings:
     heartbeat_seconds: float = 30.0
     max_subscriptions: int = 50
     max_message_bytes: int = 65_536
+    messages_per_second: float = 20.0
     max_buffer_bytes: int = 1_048_576
     max_batch: int = 100
     database_threads: int = 4

@@ -64,6 +64,13 @@ class InvalidQuery(LiveError):
     status = 400
 
 
+class RateLimited(LiveError):
+    """You ask too often. Wait a minute, then try again."""
+
+    code = "RATE_LIMITED"
+    status = 429
+
+
 class TooManySubscriptions(LiveError):
     """This connection follows as much as it may. Unsubscribe from something first."""
 

@@ -82,13 +82,19 @@ class Outbox:
         if self._ping is not None and not self._closed and not self._kept:
             self.write(self._ping)
 
-    def answered(self) -> None:
-        """The client has answered a ping: what was sent before it has arrived."""
-        if self._marks:
+    def answered(self) -> bool:
+        """
+        The client has answered a ping: what was sent before it has arrived.
+
+        Return whether there was one to answer.
+        """
+        asked = bool(self._marks)
+        if asked:
             self._unanswered -= self._marks.popleft()
         if self._task is None and not self._closed and (frame := self._next()) is not None:
             self._start(frame)
         self._make_room()
+        return asked
 
     async def room(self) -> None:
         """Wait until nothing is kept and a frame would be sent at once, or the outbox is closed."""

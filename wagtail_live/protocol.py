@@ -33,6 +33,7 @@ class CloseCode(IntEnum):
     SERVICE_RESTART = 1012  #: the server stops; connect again within reconnect_seconds and resume
     SILENT = 4408  #: nothing was heard for two heartbeats; connect again and resume
     SLOW_CONSUMER = 4413  #: the client reads too slowly; connect again and resume
+    TOO_MANY = 4429  #: too many messages, or too many connections; connect again later and resume
 
 
 class Auth(Struct, tag="auth", kw_only=True):
@@ -71,6 +72,8 @@ class Pong(Struct, tag="pong", kw_only=True):
 
 Message = Auth | Subscribe | Unsubscribe | Ping | Pong
 TYPES = tuple(str(kind.__struct_config__.tag) for kind in get_args(Message))
+
+HEARTBEAT = ("ping", "pong")
 
 #: One second more of the time in which clients come back for so many sessions of a process...
 SESSIONS_PER_SECOND = 200
@@ -208,9 +211,14 @@ def subscription(
 
 
 def error(kind: str | None, problem: LiveError, uid: str | None = None) -> str:
-    """Return the error frame that answers a message of type ``kind``."""
+    """
+    Return the error frame that answers a message of type ``kind``.
+
+    It is never a ``ping``: that asks for an answer.
+    """
+    named = kind == "subscription" or (kind in TYPES and kind not in HEARTBEAT)
     frame: dict[str, object] = {
-        "type": kind if kind in TYPES or kind == "subscription" else "server",
+        "type": kind if named else "server",
         "status": "error",
         "error": {"code": problem.code, "message": problem.message},
     }

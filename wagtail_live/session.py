@@ -21,12 +21,14 @@ from wagtail_live.events import Audience
 from wagtail_live.exceptions import (
     InvalidPayload,
     LiveError,
+    RateLimited,
     ServiceUnavailable,
     TooManySubscriptions,
 )
 from wagtail_live.feed import Feed
 from wagtail_live.hub import Follower
 from wagtail_live.identity import Credentials
+from wagtail_live.limits import Pace, Verdict
 from wagtail_live.outbox import Outbox
 from wagtail_live.protocol import Auth, CloseCode, Ping, Pong, Subscribe, Unsubscribe
 from wagtail_live.relay import Relay
@@ -70,6 +72,12 @@ class Session:
         self._hang_up = hang_up
         self._relay.sessions += 1
         self._credentials = identity.credentials(request)
+        # One message to begin each subscription and one to end it are not too many at once.
+        self._pace = Pace(
+            burst=2 * settings.max_subscriptions,
+            per_second=settings.messages_per_second,
+            now=asyncio.get_running_loop().time(),
+        )
         self._audience: asyncio.Task[Audience] | None = None
         self._subscriptions: dict[Hashable, _Subscription] = {}
         self._joining = asyncio.Semaphore(JOINS_AT_ONCE)
@@ -82,7 +90,16 @@ class Session:
         if text is not None and len(text.encode(errors="replace")) > settings.max_message_bytes:
             self._hang_up(CloseCode.TOO_LARGE)
             return
+        verdict = self._pace.take(asyncio.get_running_loop().time())
+        if verdict is Verdict.ENOUGH:
+            self._hang_up(CloseCode.TOO_MANY)
+            return
         try:
+            if verdict is Verdict.TOO_OFTEN:
+                raise RateLimited(
+                    f"These are too many messages. Send {settings.messages_per_second:g} a second "
+                    "at most, or the connection is closed."
+                )
             if text is None:
                 raise InvalidPayload
             self._answer(protocol.decode(text))
@@ -110,7 +127,8 @@ class Session:
             case Ping(uid=uid):
                 self._outbox.write(protocol.pong(uid))
             case Pong():
-                self._outbox.answered()
+                if self._outbox.answered():
+                    self._pace.give_back()
 
     def _authenticate(self, brought: Credentials, uid: str | None) -> None:
         """From now on the client is who it says, or nobody may follow; cookies do not count."""

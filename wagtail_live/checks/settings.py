@@ -23,6 +23,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "heartbeat_seconds": (1, 3600),
     "max_subscriptions": (1, 10_000),
     "max_message_bytes": (1024, 16_777_216),
+    "messages_per_second": (1, 10_000),
     "max_buffer_bytes": (65_536, 1_073_741_824),
     "max_batch": (1, 10_000),
     "database_threads": (1, 64),

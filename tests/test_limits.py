@@ -1,0 +1,122 @@
+"""What one client may ask for, and what happens to one that asks for more."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.live import settled, sync
+from tests.newsroom import Newsroom, publish
+from wagtail_live import relay
+from wagtail_live.limits import Pace, Verdict
+from wagtail_live.testing import Closed, LiveClient
+
+ARTICLES = {"type": "newsroom.ArticlePage", "fields": "title", "order": "title"}
+PING = {"type": "ping", "uid": "p"}
+
+
+class TestPace:
+    def verdicts(self, pace: Pace, count: int, now: float) -> list[Verdict]:
+        return [pace.take(now) for _ in range(count)]
+
+    def test_so_many_at_once_are_welcome_and_no_more(self) -> None:
+        pace = Pace(burst=3, per_second=1, now=0)
+        assert self.verdicts(pace, 4, now=0) == [Verdict.WELCOME] * 3 + [Verdict.TOO_OFTEN]
+
+    def test_so_many_a_second_are_welcome_for_ever(self) -> None:
+        pace = Pace(burst=3, per_second=2, now=0)
+        assert {pace.take(now / 2) for now in range(1000)} == {Verdict.WELCOME}
+
+    def test_who_is_quiet_for_long_gains_no_more_than_the_burst(self) -> None:
+        pace = Pace(burst=3, per_second=1, now=0)
+        assert self.verdicts(pace, 4, now=1e6)[-1] is Verdict.TOO_OFTEN
+
+    def test_who_goes_on_all_the_same_has_had_enough_warning(self) -> None:
+        pace = Pace(burst=3, per_second=1, now=0)
+        assert self.verdicts(pace, 6, now=0)[3:] == [
+            Verdict.TOO_OFTEN,
+            Verdict.TOO_OFTEN,
+            Verdict.ENOUGH,
+        ]
+
+    def test_who_waits_is_welcome_again(self) -> None:
+        pace = Pace(burst=3, per_second=1, now=0)
+        self.verdicts(pace, 5, now=0)
+        assert pace.take(2) is Verdict.TOO_OFTEN
+        assert pace.take(5) is Verdict.WELCOME
+
+    def test_what_was_asked_for_does_not_count(self) -> None:
+        pace = Pace(burst=1, per_second=1, now=0)
+        for _ in range(10):
+            assert pace.take(0) is Verdict.WELCOME
+            pace.give_back()
+
+
+@pytest.mark.usefixtures("quiet_relay", "committed")
+class TestMessages:
+    @pytest.fixture(autouse=True)
+    def _slow(self, settings: Any) -> None:
+        settings.WAGTAIL_LIVE_MAX_SUBSCRIPTIONS = 2
+        settings.WAGTAIL_LIVE_MESSAGES_PER_SECOND = 0
+
+    async def test_too_many_are_answered_with_an_error_each_and_then_closed(
+        self, news: Newsroom
+    ) -> None:
+        async with LiveClient() as client:
+            for _ in range(8):
+                client.say(PING)
+            answers = [await client.hear() for _ in range(7)]
+            assert [answer["type"] for answer in answers[:4]] == ["pong"] * 4
+            assert {answer["error"]["code"] for answer in answers[4:]} == {"RATE_LIMITED"}
+            assert {(answer["type"], answer["uid"]) for answer in answers[4:]} == {("server", "p")}
+            with pytest.raises(Closed) as closed:
+                await client.hear()
+        assert (closed.value.code, closed.value.reason) == (4429, "TOO_MANY")
+
+    async def test_what_is_too_much_is_not_done_and_what_was_done_goes_on(
+        self, news: Newsroom
+    ) -> None:
+        async with LiveClient() as client:
+            await client.subscribe("pages", ARTICLES, uid="a")
+            for _ in range(3):
+                client.say(PING)
+                await client.hear()
+            refused = await client.subscribe("pages", ARTICLES, uid="b")
+            assert (refused["error"]["code"], refused["uid"]) == ("RATE_LIMITED", "b")
+            await sync(lambda: publish(news.tram, title="Told"))
+            await relay.current().caught_up()
+            frame = await client.hear()
+            assert (frame["event"], frame["uid"]) == ("update", "a")
+
+    async def test_the_others_hear_nothing_of_a_flood(self, news: Newsroom) -> None:
+        async with LiveClient() as flood, LiveClient() as other:
+            await other.subscribe("pages", ARTICLES)
+            await flood.subscribe("pages", ARTICLES)
+            for _ in range(1000):
+                flood.say(PING)
+            with pytest.raises(Closed):
+                while True:
+                    await flood.hear()
+            await sync(lambda: publish(news.tram, title="Told"))
+            [frame] = await settled(other)
+            assert frame["event"] == "update"
+        assert relay.current().sessions == 0
+
+    async def test_answering_what_the_server_asks_is_free(
+        self, news: Newsroom, settings: Any
+    ) -> None:
+        settings.WAGTAIL_LIVE_HEARTBEAT_SECONDS = 0.01
+        async with LiveClient(answer_pings=False) as client:
+            for _ in range(10):
+                assert await client.hear() == {"type": "ping"}
+                client.say({"type": "pong"})
+
+    async def test_answering_what_nobody_asked_is_not(self, news: Newsroom) -> None:
+        async with LiveClient() as client:
+            for _ in range(8):
+                client.say({"type": "pong"})
+            with pytest.raises(Closed) as closed:
+                while (await client.hear())["error"]["code"] == "RATE_LIMITED":
+                    pass
+        assert closed.value.code == 4429
