@@ -180,6 +180,8 @@ def _reset_reasons() -> Iterator[str]:
                     yield reason
                 case ast.Assign(targets=[ast.Name("reason")], value=ast.Constant(str(reason))):
                     yield reason
+                case ast.keyword(arg="renew", value=ast.Constant(str(reason))):
+                    yield reason
 
 
 def test_every_close_code_is_in_the_reference_with_its_name_and_no_other() -> None:
