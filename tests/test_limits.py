@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from asgiref.sync import ThreadSensitiveContext
+from django.test import AsyncClient
 
 from tests.live import settled, sync
 from tests.newsroom import Newsroom, publish
-from wagtail_live import relay
-from wagtail_live.limits import Pace, Verdict
-from wagtail_live.testing import Closed, LiveClient
+from tests.streams import Stream
+from wagtail_live import limits, relay
+from wagtail_live.limits import Pace, Places, Verdict, visitor
+from wagtail_live.testing import Closed, LiveClient, Refused
 
 ARTICLES = {"type": "newsroom.ArticlePage", "fields": "title", "order": "title"}
 PING = {"type": "ping", "uid": "p"}
@@ -51,6 +54,108 @@ class TestPace:
         for _ in range(10):
             assert pace.take(0) is Verdict.WELCOME
             pace.give_back()
+
+
+class TestPlaces:
+    def test_one_name_has_so_many_at_once_and_others_have_theirs(self) -> None:
+        places = Places()
+        with places.one("a", 1) as first, places.one("a", 1) as second, places.one("b", 1) as third:
+            assert (first, second, third) == (True, False, True)
+
+    def test_a_place_is_free_again_whatever_ended_it_and_nothing_is_left(self) -> None:
+        places = Places()
+        for _ in range(3):
+            with pytest.raises(ValueError, match="ends it"), places.one("a", 1) as free:
+                assert free
+                raise ValueError("ends it")
+        assert len(places) == 0
+
+    def test_who_has_no_name_is_not_counted(self) -> None:
+        places = Places()
+        with places.one(None, 0) as free:
+            assert free
+
+
+class TestVisitor:
+    @pytest.mark.parametrize(
+        ("hops", "trusted", "found"),
+        [
+            (["8.8.8.8"], 0, "8.8.8.8"),
+            (["1.1.1.1", "8.8.8.8"], 0, "8.8.8.8"),
+            (["1.1.1.1", "8.8.8.8"], 1, "1.1.1.1"),
+            (["9.9.9.9", " 1.1.1.1", "10.0.0.1"], 1, "1.1.1.1"),
+            (["9.9.9.9", "1.1.1.1", "10.0.0.1"], 2, "9.9.9.9"),
+            (["1.1.1.1"], 2, "1.1.1.1"),
+            (["1.1.1.1:5123", "10.0.0.1"], 1, "1.1.1.1"),
+            (["::ffff:8.8.8.8"], 0, "8.8.8.8"),
+            (["2001:4860:4860:1:2:3:4:5"], 0, "2001:4860:4860:1::/64"),
+        ],
+    )
+    def test_it_is_who_the_last_proxy_that_is_trusted_was_asked_by(
+        self, hops: list[str], trusted: int, found: str
+    ) -> None:
+        assert visitor(hops, trusted) == found
+
+    @pytest.mark.parametrize(
+        "hop",
+        ["127.0.0.1", "::1", "10.1.2.3", "192.168.1.1", "fd00::1", "::ffff:10.0.0.1", "unknown"],
+    )
+    def test_an_address_that_is_not_of_the_internet_is_nobody_s(self, hop: str) -> None:
+        assert visitor([hop], 0) is None
+
+    def test_who_comes_by_no_address_is_nobody(self) -> None:
+        assert visitor([], 1) is None
+
+
+FROM = (b"x-forwarded-for", b"8.8.8.8")
+
+
+@pytest.mark.usefixtures("quiet_relay", "committed")
+class TestConnections:
+    """Behind one proxy that is trusted."""
+
+    @pytest.fixture(autouse=True)
+    def _few(self, settings: Any) -> None:
+        settings.WAGTAIL_LIVE_TRUSTED_PROXIES = 1
+        settings.WAGTAIL_LIVE_MAX_CONNECTIONS_PER_ADDRESS = 1
+
+    async def test_one_more_socket_is_refused_and_others_are_not(self, news: Newsroom) -> None:
+        async with LiveClient(headers=[FROM]):
+            with pytest.raises(Refused):
+                async with LiveClient(headers=[FROM]):
+                    pass
+            async with LiveClient(headers=[(FROM[0], b"1.1.1.1")]) as other:
+                assert (await other.subscribe("notices"))["event"] == "init"
+        async with LiveClient(headers=[FROM]) as again:
+            assert (await again.subscribe("notices"))["event"] == "init"
+        assert len(limits.addresses) == 0
+
+    async def test_a_stream_and_a_request_for_changes_count_as_well(self, news: Newsroom) -> None:
+        async with Stream({"collection": "notices"}, headers=[FROM]) as first:
+            assert first.status == 200
+            async with Stream({"collection": "notices"}, headers=[FROM]) as second:
+                await second.until_complete()
+            assert (second.status, second.headers["retry-after"]) == (429, "30")
+            assert second.answer["error"]["code"] == "TOO_MANY_CONNECTIONS"
+            async with ThreadSensitiveContext():
+                answer = await AsyncClient().get(
+                    "/live/changes/",
+                    {"collection": "notices"},
+                    headers={"x-forwarded-for": "8.8.8.8"},
+                )
+            assert (answer.status_code, answer["Retry-After"]) == (429, "30")
+            assert answer.json()["error"]["code"] == "TOO_MANY_CONNECTIONS"
+            with pytest.raises(Refused):
+                async with LiveClient(headers=[FROM]):
+                    pass
+        assert len(limits.addresses) == 0
+
+    async def test_without_a_trusted_proxy_nobody_can_say_that_it_is_somebody_else(
+        self, news: Newsroom, settings: Any
+    ) -> None:
+        settings.WAGTAIL_LIVE_TRUSTED_PROXIES = 0
+        async with LiveClient(headers=[FROM]), LiveClient(headers=[FROM]) as second:
+            assert (await second.subscribe("notices"))["event"] == "init"
 
 
 @pytest.mark.usefixtures("quiet_relay", "committed")

@@ -16,7 +16,7 @@ from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, HttpResponse
 from rest_framework.views import APIView
 
-from wagtail_live import goodbye, handshake, protocol
+from wagtail_live import goodbye, handshake, limits, protocol
 from wagtail_live.conf import settings
 from wagtail_live.exceptions import (
     STATUSES,
@@ -24,6 +24,7 @@ from wagtail_live.exceptions import (
     InvalidPayload,
     LiveError,
     ServiceUnavailable,
+    TooManyConnections,
 )
 from wagtail_live.openapi import Described, operation
 from wagtail_live.outbox import Outbox
@@ -77,10 +78,15 @@ class Changes(APIView):
 
     async def get(self, request: HttpRequest) -> HttpResponse:
         """Return the page of changes that ``request`` asks for."""
+        # Under WSGI the site's workers are the bound.
+        where = handshake.address(request) if isinstance(request, ASGIRequest) else None
         try:
             message, wait = _read(request.META["QUERY_STRING"])
-            async with _place(request, wait) as (relay, seconds):
-                frames = await _Page(request, relay).read(message, seconds)
+            with limits.addresses.one(where, settings.max_connections_per_address) as free:
+                if not free:
+                    raise TooManyConnections
+                async with _place(request, wait) as (relay, seconds):
+                    frames = await _Page(request, relay).read(message, seconds)
         except LiveError as problem:
             return _refusal("subscribe", problem)
         return _page(frames, waited=seconds == wait)
@@ -203,4 +209,6 @@ def _json(text: str, status: int) -> HttpResponse:
     headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
     if status == ServiceUnavailable.status:
         headers["Retry-After"] = str(AGAIN_SECONDS)
+    if status == TooManyConnections.status:
+        headers |= limits.AGAIN
     return HttpResponse(text, content_type="application/json", status=status, headers=headers)

@@ -35,6 +35,8 @@ class Settings:
     retention_hours: float = 24.0
     heartbeat_seconds: float = 30.0
     max_subscriptions: int = 50
+    max_connections_per_address: int = 200
+    trusted_proxies: int = 0
     max_message_bytes: int = 65_536
     messages_per_second: float = 20.0
     max_buffer_bytes: int = 1_048_576

@@ -71,6 +71,13 @@ class RateLimited(LiveError):
     status = 429
 
 
+class TooManyConnections(LiveError):
+    """Too many connections are open from where you are. Close some, or try again in a minute."""
+
+    code = "TOO_MANY_CONNECTIONS"
+    status = 429
+
+
 class TooManySubscriptions(LiveError):
     """This connection follows as much as it may. Unsubscribe from something first."""
 

@@ -16,7 +16,7 @@ from django.core.exceptions import DisallowedHost
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest
 
-from wagtail_live import conf
+from wagtail_live import conf, limits
 
 Scope = Mapping[str, Any]
 
@@ -52,6 +52,13 @@ def is_welcome(request: HttpRequest) -> bool:
     if request.headers.get("sec-fetch-site") != "same-origin":
         request.COOKIES = {}
     return True
+
+
+def address(request: HttpRequest) -> str | None:
+    """Return where ``request`` comes from, for counting; None when that cannot be told."""
+    forwarded = request.headers.get("x-forwarded-for")
+    hops = [*(forwarded.split(",") if forwarded else ()), request.META.get("REMOTE_ADDR")]
+    return limits.visitor([hop for hop in hops if hop], conf.settings.trusted_proxies)
 
 
 def cross_origin_headers(request: HttpRequest) -> dict[str, str]:

@@ -6,7 +6,14 @@ It counts and says what is too much; whoever asks does the refusing. The time is
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
 from enum import Enum, auto
+from ipaddress import IPv6Address, ip_address, ip_network
+
+logger = logging.getLogger("wagtail_live")
 
 
 class Verdict(Enum):
@@ -46,3 +53,63 @@ class Pace:
     def give_back(self) -> None:
         """The last message was asked for: it does not count."""
         self._left += 1
+
+
+class Places:
+    """Who has how many of something at once: of one name only so many."""
+
+    def __init__(self) -> None:
+        self._taken: Counter[Hashable] = Counter()
+
+    def __len__(self) -> int:
+        """How many names there are that have any."""
+        return len(self._taken)
+
+    @contextmanager
+    def one(self, name: Hashable | None, most: int) -> Iterator[bool]:
+        """Within: ``name`` has one more. Give False when it has ``most``; None is not counted."""
+        if name is None:
+            yield True
+        elif self._taken[name] >= most:
+            logger.info("one connection more is refused: %d from one place", most)
+            yield False
+        else:
+            self._taken[name] += 1
+            try:
+                yield True
+            finally:
+                self._taken[name] -= 1
+                if not self._taken[name]:
+                    del self._taken[name]
+
+
+#: What is said to who must come again later, in seconds.
+AGAIN = {"Retry-After": "30"}
+#: The connections of this process, by where they come from.
+addresses = Places()
+
+
+def visitor(hops: list[str], trusted_proxies: int) -> str | None:
+    """
+    Return where a visitor comes from, as far as it can be told apart from others.
+
+    ``hops``: the address of who asks us, last, and before it those that ``X-Forwarded-For`` names;
+    only what the last ``trusted_proxies`` of them say counts. None is for what is no address of the
+    internet: that is a proxy nobody told us of, or a network of the site's own. Of IPv6 whoever has
+    an address has 2**64 of them: they count as one.
+    """
+    if not hops:
+        return None
+    said = hops[-1 - min(trusted_proxies, len(hops) - 1)].strip()
+    if said.count(":") == 1:  # some proxies add the port
+        said = said.partition(":")[0]
+    try:
+        found = ip_address(said)
+    except ValueError:
+        return None
+    if isinstance(found, IPv6Address):
+        if found.ipv4_mapped is None:
+            network = ip_network((int(found) >> 64 << 64, 64))
+            return str(network) if found.is_global else None
+        found = found.ipv4_mapped
+    return str(found) if found.is_global else None

@@ -12,7 +12,7 @@ from typing import Any
 
 from rest_framework.schemas.inspectors import DefaultSchema
 
-from wagtail_live.exceptions import STATUSES, LiveError, ServiceUnavailable
+from wagtail_live.exceptions import STATUSES, LiveError, ServiceUnavailable, TooManyConnections
 from wagtail_live.protocol import EVENTS
 
 TEXT = {"type": "string"}
@@ -94,6 +94,11 @@ def operation(*, longest_wait: float) -> dict[str, Any]:
             "403": {
                 "description": "There is no such thing, or it is not for you, or the page that "
                 "asks has a foreign origin.",
+                "content": _json(ERROR),
+            },
+            str(TooManyConnections.status): {
+                "description": TooManyConnections().message,
+                "headers": RETRY_AFTER,
                 "content": _json(ERROR),
             },
             str(LiveError.status): {"description": LiveError().message, "content": _json(ERROR)},

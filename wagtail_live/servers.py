@@ -8,7 +8,7 @@ wraps ``send``, nothing happens here: what ASGI itself can say is said all the s
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from functools import partial
 from typing import Any, cast
 
@@ -29,6 +29,31 @@ async def close(send: Send, code: int, reason: str) -> None:
         protocol.sendCloseFrame(code=code, reasonUtf8=reason.encode())
     else:
         await send({"type": "websocket.close", "code": code, "reason": reason})
+
+
+async def refuse(
+    scope: Mapping[str, Any],
+    send: Send,
+    status: int,
+    text: str,
+    headers: Mapping[str, str] | None = None,
+) -> None:
+    """
+    Refuse a WebSocket before it begins, with ``status`` and the JSON ``text``.
+
+    A server without the extension for this answers 403, and says nothing.
+    """
+    if "websocket.http.response" not in (scope.get("extensions") or ()):
+        await send({"type": "websocket.close"})
+        return
+    said = {"content-type": "application/json", "cache-control": "no-store", **(headers or {})}
+    start = {
+        "type": "websocket.http.response.start",
+        "status": status,
+        "headers": [(name.lower().encode(), value.encode()) for name, value in said.items()],
+    }
+    await send(start)
+    await send({"type": "websocket.http.response.body", "body": text.encode()})
 
 
 def abort(send: Send) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 from django.core.handlers.asgi import ASGIRequest
 
-from wagtail_live import goodbye, handshake, protocol, relay, servers
+from wagtail_live import goodbye, handshake, limits, protocol, relay, servers
 from wagtail_live.conf import settings
 from wagtail_live.counts import counts
 from wagtail_live.exceptions import (
@@ -28,6 +28,7 @@ from wagtail_live.exceptions import (
     InvalidPayload,
     InvalidQuery,
     LiveError,
+    TooManyConnections,
 )
 from wagtail_live.outbox import Outbox
 from wagtail_live.protocol import CloseCode
@@ -79,18 +80,18 @@ async def live_events(scope: Message, receive: Receive, send: Send) -> None:
     headers = handshake.cross_origin_headers(request)
     match request.method:
         case "GET" | "POST":
-            try:
-                messages = await _messages(request, receive)
-            except _Unreadable as refusal:
-                await _respond(send, refusal.status, refusal.body, headers)
-            except _Gone:
-                return
-            else:
-                # In HTTP/2 the connection is not this client's alone.
-                alone = scope.get("http_version") != "2"
-                single = request.method == "GET"
-                stream = _Stream(receive, send, headers, single=single, alone=alone)
-                await stream.talk(request, messages)
+            most = settings.max_connections_per_address
+            with limits.addresses.one(handshake.address(request), most) as free:
+                if free:
+                    # In HTTP/2 the connection is not this client's alone.
+                    alone = scope.get("http_version") != "2"
+                    single = request.method == "GET"
+                    stream = _Stream(receive, send, headers, single=single, alone=alone)
+                    await _follow(request, stream, receive, send, headers)
+                else:
+                    problem = TooManyConnections()
+                    body = protocol.error(None, problem)
+                    await _respond(send, problem.status, body, {**limits.AGAIN, **headers})
         case "HEAD":
             await _respond(send, 200, "", {**HEADERS, **headers})
         case "OPTIONS":
@@ -98,6 +99,19 @@ async def live_events(scope: Message, receive: Receive, send: Send) -> None:
         case _:
             body = protocol.error(None, InvalidPayload(f"Use one of {METHODS}."))
             await _respond(send, 405, body, {"Allow": METHODS, **headers})
+
+
+async def _follow(
+    request: ASGIRequest, stream: _Stream, receive: Receive, send: Send, headers: Mapping[str, str]
+) -> None:
+    try:
+        messages = await _messages(request, receive)
+    except _Unreadable as refusal:
+        await _respond(send, refusal.status, refusal.body, headers)
+    except _Gone:
+        return
+    else:
+        await stream.talk(request, messages)
 
 
 class _Stream:

@@ -14,9 +14,10 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from functools import partial
 from typing import Any
 
-from wagtail_live import goodbye, handshake, protocol, relay, servers
+from wagtail_live import goodbye, handshake, limits, protocol, relay, servers
 from wagtail_live.conf import settings
 from wagtail_live.counts import counts
+from wagtail_live.exceptions import TooManyConnections
 from wagtail_live.outbox import Outbox
 from wagtail_live.protocol import CloseCode
 from wagtail_live.session import Session
@@ -38,9 +39,16 @@ async def live_socket(scope: MutableMapping[str, Any], receive: Receive, send: S
     if request is None:
         await send({"type": "websocket.close", "code": 4403})
         return
-    await send({"type": "websocket.accept"})
-    # In HTTP/2 the connection is not this client's alone.
-    await _Connection(receive, send, alone=scope.get("http_version") != "2").talk(request)
+    most = settings.max_connections_per_address
+    with limits.addresses.one(handshake.address(request), most) as free:
+        if not free:
+            refused = TooManyConnections()
+            body = protocol.error(None, refused)
+            await servers.refuse(scope, send, refused.status, body, limits.AGAIN)
+            return
+        await send({"type": "websocket.accept"})
+        # In HTTP/2 the connection is not this client's alone.
+        await _Connection(receive, send, alone=scope.get("http_version") != "2").talk(request)
 
 
 class _Connection:

@@ -22,6 +22,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "retention_hours": (1 / 60, 8784),
     "heartbeat_seconds": (1, 3600),
     "max_subscriptions": (1, 10_000),
+    "max_connections_per_address": (1, 1_000_000),
+    "trusted_proxies": (0, 10),
     "max_message_bytes": (1024, 16_777_216),
     "messages_per_second": (1, 10_000),
     "max_buffer_bytes": (65_536, 1_073_741_824),
