@@ -12,7 +12,7 @@ import asyncio
 import copy
 import json
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
@@ -100,13 +100,21 @@ class Thing:
     live: bool = True
     hidden: bool = False
     section: str = "a"
+    #: Goes to and fro, within a version.
+    mood: str = "calm"
 
     @property
     def visible(self) -> bool:
         return self.live and not self.hidden
 
     def row(self, key: int, history: int = 0) -> str:
-        said = {"id": key, "version": self.version, "section": self.section, "history": history}
+        said = {
+            "id": key,
+            "version": self.version,
+            "section": self.section,
+            "mood": self.mood,
+            "history": history,
+        }
         return json.dumps(said)
 
 
@@ -167,6 +175,12 @@ class World:
                 self.seen.add((key, self.versions))
                 self.seen_keys.add(key)
         self.log.waiting.append(entry)
+
+    def touch(self, key: int, mood: str) -> None:
+        """Commit a change that may leave a thing as it was, or make it what it was before."""
+        thing = self.things[key]
+        self.log.waiting.append((self.reserve(), str(key), {"visible": thing.visible}))
+        self.things[key] = replace(thing, mood=mood)
 
     def number(self) -> None:
         log = self.log
@@ -298,6 +312,9 @@ class MemorySource(Source):
             left=frozenset(key for key in keys - rows.keys() if before.get(key, False)),
             last=gap.batch.last,
         )
+
+    def unnoticed(self, *args: Any) -> frozenset[Hashable]:
+        return frozenset()
 
     def prune(self) -> None:
         self.world.prune(keep=4)

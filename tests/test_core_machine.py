@@ -229,6 +229,12 @@ class Machine(RuleBasedStateMachine):
             self.world.change(key, live=True, hidden=False)
             self._commit(True)
 
+    @rule(key=keys, mood=st.sampled_from(["calm", "angry"]), loud=st.booleans())
+    def touch(self, key: int, mood: str, loud: bool) -> None:
+        if key in self.world.things:
+            self.world.touch(key, mood)
+            self._commit(loud)
+
     @rule(key=keys, section=st.sampled_from("ab"))
     def insert_first(self, key: int, section: str) -> None:
         """A transaction takes its entry's id now and commits later."""

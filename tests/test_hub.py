@@ -49,6 +49,7 @@ class Client:
         return [
             (frame["event"], [row["id"] if isinstance(row, dict) else row for row in frame["data"]])
             for frame in self.frames
+            if "data" in frame
         ]
 
 
@@ -165,6 +166,86 @@ def test_what_had_left_when_somebody_joined_is_new_to_that_one_when_it_comes_bac
     assert followed.told == {1}
     followed.settle(answer([2], [2], held=frozenset({1, 2})), "c")
     assert client.told == [("create", [2])]
+
+
+# What followers have already
+
+
+def test_a_row_that_everybody_has_is_not_told_again() -> None:
+    client = Client()
+    followed = live_query([1, 2], client)
+    followed.settle(answer([1, 2], [1, 2]), "c")
+    followed.settle(answer([1, 2], [1, 2]), "d")
+    assert client.told == [("update", [1, 2])]
+    followed.settle(Answer(frozenset({1, 2}), {1: '{"id":1}', 2: row(2)}), "e")
+    assert client.told[1:] == [("update", [1])]
+
+
+def test_a_row_of_the_base_is_not_told_again() -> None:
+    client = Client()
+    followed = live_query([])
+    followed.widen(snapshot(1, 2))
+    followed.add(client.follower)
+    followed.settle(answer([1, 2], [1, 2]), "c")
+    assert client.told == []
+
+
+@pytest.mark.parametrize("returns", [False, True], ids=["joins", "resumes"])
+def test_a_row_that_went_back_is_told_when_somebody_came_with_another(returns: bool) -> None:
+    early, late = Client(), Client()
+    followed = live_query([])
+    followed.widen(snapshot(1))
+    followed.add(early.follower)
+    other = '{"id":1,"title":"Between"}'
+    if returns:
+        missed = Missed({}, {1: other}, frozenset(), Position(1, ""))
+        followed.resume(late.follower, missed, "c")
+    else:
+        followed.widen(Snapshot(frozenset({1}), ((1, other),)))
+        followed.add(late.follower)
+    followed.settle(answer([1], [1]), "d")
+    assert late.told[-1] == ("update", [1])
+
+
+def test_who_came_back_gets_known_rows_until_the_log_is_proven_to_be_read() -> None:
+    early, late = Client(), Client()
+    followed = live_query([])
+    followed.widen(snapshot(1))
+    followed.add(early.follower)
+    followed.resume(late.follower, Missed({}, {}, frozenset(), Position(1, "")), "c", now=5.0)
+    followed.settle(answer([1], [1]), "d", proven=4.0)
+    assert late.told == [("update", [1])]
+    followed.settle(answer([1], [1]), "e", proven=6.0)
+    followed.settle(answer([1], [1]), "f", proven=4.0)
+    assert late.told == [("update", [1])]
+    assert early.told == []
+
+
+def test_what_nobody_may_notice_is_told_to_nobody() -> None:
+    client = Client()
+    followed = live_query([1, 2], client)
+    followed.settle(answer([1, 2], [1, 2]), "c", quiet=frozenset({1}))
+    assert client.told == [("update", [2])]
+    assert followed.held == {1, 2}
+
+
+def test_a_row_is_doubtful_when_it_is_not_known_who_has_it() -> None:
+    followed = live_query([1, 2], Client())
+    assert followed.doubtful(answer([1, 2, 3], [1, 3])) == {1}
+    followed.settle(answer([1], [1]), "c")
+    assert followed.doubtful(answer([1], [1])) == set()
+    followed.resume(Client().follower, Missed({}, {}, frozenset(), Position(1, "")), "c")
+    assert followed.doubtful(answer([1], [1])) == {1}
+    assert followed.doubtful(Answer(frozenset({1}), {1: "{}"})) == set()
+
+
+def test_what_is_remembered_of_rows_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wagtail_live.hub.DIGESTS_LIMIT", 2)
+    client = Client()
+    followed = live_query([1, 2, 3], client)
+    followed.settle(answer([1, 2, 3], [1, 2, 3]), "c")
+    followed.settle(answer([1, 2, 3], [1, 2, 3]), "d")
+    assert client.told[1:] == [("update", [1])]
 
 
 def test_a_key_that_was_not_asked_about_stays() -> None:
@@ -323,8 +404,8 @@ def test_a_renewed_query_gives_everybody_a_fresh_base_and_says_why() -> None:
 def test_after_a_renewal_changes_are_told_from_the_new_base() -> None:
     client = Client()
     followed = live_query([1], client)
-    followed.renew(snapshot(2), "renewed", "c")
-    followed.settle(answer([1, 2], [1, 2]), "c")
+    followed.renew(snapshot(2, 3), "renewed", "c")
+    followed.settle(Answer(frozenset({1, 2, 3}), {1: row(1), 2: '{"id":2}', 3: row(3)}), "c")
     assert client.told[1:] == [("create", [1]), ("update", [2])]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from contextlib import suppress
 from functools import lru_cache, partial
 from typing import Protocol, TypeVar
@@ -69,6 +69,8 @@ class Feed:
         self._reader = reader
         self._covered = self.hub.position
         self._pending: Batch | None = None
+        #: When everything had been read that is not in what waits, by the loop's clock.
+        self._proven = float("-inf")
         self._work: asyncio.Task[None] | None = None
         self._snapshot: tuple[float, Snapshot] | None = None
         self._has_base = False
@@ -122,6 +124,7 @@ class Feed:
             if self._work is None:
                 self._covered = batch.before
             self._pending = batch
+            self._proven = self._reader.read_at
         else:
             self._pending = self._pending.merge(batch)
         if self._work is None:
@@ -187,7 +190,8 @@ class Feed:
             # What left and came back with it is no news to those who follow here, but to this one
             # it may be: another process may have told it of the leaving.
             raise BadCursor("query_changed")
-        live_query.resume(follower, missed, self._seal(missed.last))
+        now = asyncio.get_running_loop().time()
+        live_query.resume(follower, missed, self._seal(missed.last), now)
 
     async def _first_base(self, live_query: LiveQuery) -> None:
         """Learn what the live query holds, for the sake of those who hold it already."""
@@ -260,16 +264,17 @@ class Feed:
         for wait in (*RETRY_SECONDS, None):
             async with self.lock:
                 batch, self._pending = self._pending, None
+                proven = self._proven
                 # What came since the batch does not touch this live query, or it would be in it.
                 upto = self.hub.position
                 if batch is None or self.live_query is None:
                     return
                 renewals = self._renewals
                 try:
-                    await self._settle(self.live_query, batch, upto)
+                    await self._settle(self.live_query, batch, upto, proven)
                 except BadCursor:
                     # Nothing is told of another history: the relay finds it out, and renews.
-                    self._pending = batch.merge(self._pending) if self._pending else batch
+                    self._put_back(batch, proven)
                     with suppress(ServiceUnavailable):
                         await self._reader.caught_up()
                 except Exception:
@@ -277,7 +282,7 @@ class Feed:
                         "a live query could not be answered: %r", self.live_query.query
                     )
                     counts.failed()
-                    self._pending = batch.merge(self._pending) if self._pending else batch
+                    self._put_back(batch, proven)
                 else:
                     if renewals == self._renewals:
                         self._covered = upto
@@ -290,7 +295,13 @@ class Feed:
                     return
             await asyncio.sleep(wait)
 
-    async def _settle(self, live_query: LiveQuery, batch: Batch, upto: Position) -> None:
+    def _put_back(self, batch: Batch, proven: float) -> None:
+        self._pending = batch.merge(self._pending) if self._pending else batch
+        self._proven = proven
+
+    async def _settle(
+        self, live_query: LiveQuery, batch: Batch, upto: Position, proven: float
+    ) -> None:
         question = live_query.question(batch)
         if question is None:
             return
@@ -299,7 +310,8 @@ class Feed:
         if reason is None:
             answer = await self._look(partial(self._answer, live_query, question), upto)
             if not answer.too_many and len(live_query.left(answer)) <= LEFT_LIMIT:
-                live_query.settle(answer, self._seal(upto))
+                quiet = await self._quiet(live_query, batch, answer)
+                live_query.settle(answer, self._seal(upto), quiet, proven)
                 return
             reason = "too_many"
         try:
@@ -311,6 +323,22 @@ class Feed:
             logger.debug("a live query became empty: %s", error)
             snapshot = Snapshot(frozenset(), ())
         live_query.renew(snapshot, reason, self._seal(upto))
+
+    async def _quiet(
+        self, live_query: LiveQuery, batch: Batch, answer: Answer
+    ) -> frozenset[Hashable]:
+        """Return the keys that only what the audience cannot notice has touched."""
+        doubtful = live_query.doubtful(answer)
+        if not doubtful:
+            return frozenset()
+        tail = await self._reader.reach(batch.before)
+        if not tail.reaches(batch.before):
+            return frozenset()
+        entries = tail.gap(batch.before).entries
+        look_up = partial(
+            self._reader.source.unnoticed, self.representation, live_query, entries, doubtful
+        )
+        return await database.run(look_up)
 
     def _answer(self, live_query: LiveQuery, question: Question) -> Answer:
         return self.representation.answer(

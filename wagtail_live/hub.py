@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Set
 from dataclasses import dataclass
+from hashlib import blake2b
 
 from wagtail_live import protocol
 from wagtail_live.events import Answer, Audience, Batch, Missed, Position, Query, Snapshot
@@ -17,6 +18,8 @@ from wagtail_live.outbox import Outbox
 
 #: Query parameters that name another page: when that page changes, the whole answer may.
 ANCHORS = ("ancestor_of", "child_of", "descendant_of", "translation_of")
+#: Of so many rows it is remembered how they were told, by some 200 bytes each.
+DIGESTS_LIMIT = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,10 @@ class LiveQuery:
         self.followers: dict[tuple[str | None, protocol.Event | None], set[Follower]] = defaultdict(
             set
         )
+        #: By key a digest of the row that all followers have who have one; the oldest come first.
+        self._digests: dict[Hashable, bytes] = {}
+        #: When followers came back that may know more than has been told here.
+        self._returned: dict[Follower, float] = {}
         self._names = _named_pages(query)
 
     @property
@@ -82,6 +89,7 @@ class LiveQuery:
         self.followers[follower.uid, follower.event].add(follower)
 
     def discard(self, follower: Follower) -> None:
+        self._returned.pop(follower, None)
         group = self.followers.get((follower.uid, follower.event))
         if group is not None:
             group.discard(follower)
@@ -100,6 +108,10 @@ class LiveQuery:
         self._untold |= self.held - snapshot.held
         self.learn(snapshot.held)
         self.anchors = snapshot.anchors
+        if self.followers:
+            self._doubt(snapshot.rows)
+        else:
+            self._remember(snapshot.rows)
 
     @property
     def told(self) -> Set[Hashable]:
@@ -126,23 +138,51 @@ class LiveQuery:
         touched = batch.changed.get(self.tree, frozenset())
         return bool(touched) and ("root" in self._names or bool(self._names & touched))
 
-    def settle(self, answer: Answer, cursor: str) -> None:
-        """Send what ``answer`` changes to every follower; the last frame carries ``cursor``."""
+    def doubtful(self, answer: Answer) -> frozenset[Hashable]:
+        """Return the keys of rows of which some follower may have exactly this one, or not."""
         told = self.told
-        created = [row for key, row in answer.rows.items() if key not in told]
-        updated = [row for key, row in answer.rows.items() if key in told]
+        return frozenset(
+            key
+            for key, row in answer.rows.items()
+            if key in told
+            and (key not in self._digests or (self._returned and self._is_known(key, row)))
+        )
+
+    def settle(
+        self,
+        answer: Answer,
+        cursor: str,
+        quiet: Set[Hashable] = frozenset(),
+        proven: float = float("inf"),
+    ) -> None:
+        """
+        Send what ``answer`` changes to every follower; the last frame carries ``cursor``.
+
+        A row that they have already is not sent again, nor one in ``quiet``: of what they can
+        notice nothing happened to it. Who came back not before ``proven`` may have been told
+        something newer elsewhere, and gets known rows too.
+        """
+        told = self.told
         left = self.left(answer)
+        created = {key: row for key, row in answer.rows.items() if key not in told}
+        updated = {key: row for key, row in answer.rows.items() if key in told and key not in quiet}
+        changed = {key: row for key, row in updated.items() if not self._is_known(key, row)}
         self._untold.difference_update(answer.rows, left)
         self.held.difference_update(left)
         self.held.update(answer.rows)
         if answer.rows:
             self.anchors = answer.anchors
-        frames = _changes(created, updated, left)
+        for key in left:
+            self._digests.pop(key, None)
+        self._remember((*created.items(), *changed.items()))
+        frames = _changes(created.values(), changed.values(), left)
+        behind = {follower for follower, since in self._returned.items() if since >= proven}
+        self._returned = {follower: self._returned[follower] for follower in behind}
+        more = _changes(created.values(), updated.values(), left) if behind else frames
         for (uid, event), group in self.followers.items():
-            texts = _frames(frames, uid, event, cursor)
-            for follower in group:
-                for text in texts:
-                    follower.outbox.write(text)
+            _write(group - behind, _frames(frames, uid, event, cursor))
+            if behind:
+                _write(group & behind, _frames(more, uid, event, cursor))
 
     def left(self, answer: Answer) -> set[Hashable]:
         """Return the keys that the query held and, by ``answer``, holds no more."""
@@ -150,9 +190,13 @@ class LiveQuery:
             return (self.held & answer.asked) - answer.rows.keys()
         return self.held - answer.held
 
-    def resume(self, follower: Follower, missed: Missed, cursor: str) -> None:
-        """Give a follower that came back what it missed, and count it in."""
+    def resume(
+        self, follower: Follower, missed: Missed, cursor: str, now: float = float("-inf")
+    ) -> None:
+        """Give a follower that came back ``now`` what it missed, and count it in."""
         self.learn((*missed.created, *missed.updated))
+        self._doubt((*missed.created.items(), *missed.updated.items()))
+        self._returned[follower] = now
         changes = _changes(missed.created.values(), missed.updated.values(), missed.left)
         texts = _frames(changes, follower.uid, follower.event, cursor)
         follower.outbox.write(
@@ -179,6 +223,9 @@ class LiveQuery:
         """Take ``snapshot`` as what followers have from now on."""
         self.held = set(snapshot.held)
         self._untold.clear()
+        self._digests.clear()
+        self._returned.clear()
+        self._remember(snapshot.rows)
         self.anchors = snapshot.anchors
 
     def base(
@@ -216,6 +263,23 @@ class LiveQuery:
                 follower.outbox.write(frame)
                 follower.ended()
         self.followers.clear()
+        self._returned.clear()
+
+    def _is_known(self, key: Hashable, row: str) -> bool:
+        return self._digests.get(key) == _digest(row)
+
+    def _remember(self, rows: Iterable[tuple[Hashable, str]]) -> None:
+        for key, row in rows:
+            self._digests.pop(key, None)
+            self._digests[key] = _digest(row)
+        while len(self._digests) > DIGESTS_LIMIT:
+            del self._digests[next(iter(self._digests))]
+
+    def _doubt(self, rows: Iterable[tuple[Hashable, str]]) -> None:
+        """Somebody comes with ``rows``: forget how those were told that others have otherwise."""
+        for key, row in rows:
+            if not self._is_known(key, row):
+                self._digests.pop(key, None)
 
 
 class Hub:
@@ -281,6 +345,16 @@ def _frames(
         )
         for index, (event, data) in enumerate(chosen, start=1)
     ]
+
+
+def _write(followers: Iterable[Follower], texts: list[str]) -> None:
+    for follower in followers:
+        for text in texts:
+            follower.outbox.write(text)
+
+
+def _digest(row: str) -> bytes:
+    return blake2b(row.encode(), digest_size=16).digest()
 
 
 def _natural(key: Hashable) -> tuple[int, int, str]:

@@ -44,6 +44,8 @@ def touched(entries: Sequence[Entry]) -> Touched:
     renew: dict[str, int] = {}
     access: dict[str, int] = {}
     steps: dict[str, set[int]] = defaultdict(set)
+    #: What did not change itself, and looks another way to those who refer to it.
+    behind: Changed = defaultdict(dict)
     for entry in entries:
         model = _model(entry.model)
         if model is None:
@@ -60,6 +62,7 @@ def touched(entries: Sequence[Entry]) -> Touched:
             case Kind.ACCESS:
                 whole = page_labels() if model is page_model() else _labels_in_collections()
                 compare.update(dict.fromkeys(whole, number))
+                _add_restricted(behind, model, entry.object_id, number)
             case Kind.SITE:
                 Site.clear_site_root_paths_cache()
                 renew.update(dict.fromkeys(_exposed_labels(), number))
@@ -78,7 +81,7 @@ def touched(entries: Sequence[Entry]) -> Touched:
             _newest(changed[label], moved)
             # Which of several saves moved the tree is not known: before and after each differ.
             steps[label] |= saves
-    _add_dependents(changed)
+    _add_dependents(changed, behind)
     for label, keys in changed.items():
         steps[label].update(keys.values())
     return Touched(
@@ -178,9 +181,36 @@ def _labels_in_collections() -> set[str]:
     }
 
 
-def _add_dependents(changed: Changed) -> None:
-    """Add what contains a changed object: the reference index and many-to-many rows know it."""
-    frontier: Changed = {label: dict(keys) for label, keys in changed.items()}
+def _add_restricted(behind: Changed, model: type[Any], key: str, number: int) -> None:
+    """Add what lies below a page or a collection whose restrictions changed."""
+    if model is page_model():
+        aliases: Changed = defaultdict(dict)
+        _add_aliases(aliases, {int(key): number})
+        roots = {int(key), *aliases.get(model._meta.label_lower, ())}
+        paths = model._base_manager.filter(pk__in=roots).values_list("path", flat=True)
+        if paths:
+            found = model._base_manager.filter(below(paths)).values_list("pk", flat=True)
+            _add(behind, model, dict.fromkeys(found, number))
+        return
+    # Without a key, any collection may be meant: one was moved in the tree.
+    moved = model._base_manager.filter(pk=key) if key else model._base_manager.filter(depth=1)
+    path = moved.values_list("path", flat=True).first()
+    for content in content_models() if path else ():
+        if any(field.name == "collection" for field in content._meta.local_concrete_fields):
+            rows = content._base_manager.filter(collection__path__startswith=path)
+            found = rows.values_list("pk", flat=True)
+            _add(behind, content, dict.fromkeys(found, number))
+
+
+def _add_dependents(changed: Changed, behind: Changed) -> None:
+    """
+    Add what contains an object that changed or is in ``behind``: the reference index and
+    many-to-many rows know it.
+    """
+    frontier: Changed = defaultdict(dict)
+    for sources in (changed, behind):
+        for label, keys in sources.items():
+            _newest(frontier[label], keys)
     for _ in range(DEPENDENCY_DEPTH):
         found: Changed = defaultdict(dict)
         for label, numbers in frontier.items():

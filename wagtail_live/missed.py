@@ -8,15 +8,17 @@ Blocking: call it through ``database.run``.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 from django.apps import apps
 
-from wagtail_live.content import base_model, page_labels, page_model
-from wagtail_live.events import Entry, Gap, Kind, Missed
+from wagtail_live import impact
+from wagtail_live.content import base_model, page_model
+from wagtail_live.events import Batch, Entry, Gap, Kind, Missed
 from wagtail_live.exceptions import BadCursor
-from wagtail_live.hub import LiveQuery
+from wagtail_live.hub import LiveQuery, Question
+from wagtail_live.noticed import Before, noticed
 from wagtail_live.policy import Policy
 from wagtail_live.representation import Representation
 
@@ -33,29 +35,30 @@ def missed(
     question = live_query.question(batch)
     if question is None:
         return Missed({}, {}, frozenset(), batch.last)
-    if question.renew:
-        raise BadCursor(question.renew)
+    found, seen_batch = noticed(representation, entries), batch
+    if len(found) < len(entries):
+        seen_batch = impact.touched(found).batch(batch.before, batch.last)
+    seen = live_query.question(seen_batch)
+    if seen is not None:
+        _refuse_what_cannot_be_told(live_query, seen, seen_batch, found)
     keys = question.keys
-    if question.compare:
-        if live_query.label not in batch.compare:
-            raise BadCursor("query_changed")
-        if live_query.label not in page_labels():
-            raise BadCursor("access_changed")
-        if _access_changed(representation, entries):
-            raise BadCursor("access_changed")
     answer = representation.answer(keys, compare=False, known=frozenset(), limit=limit)
     if answer.too_many:
         raise BadCursor("too_many")
-    known, seen = _visibility(representation, live_query, entries)
+    known, before = _visibility(representation, live_query, entries)
     left = _of_its_model(
         live_query,
-        {key for key in _asked(live_query, keys) - answer.rows.keys() if key in seen},
+        {key for key in _asked(live_query, keys) - answer.rows.keys() if key in before},
     )
     if left and _cannot_know(representation.policy):
         raise BadCursor("access_changed")
     return Missed(
         created={key: row for key, row in answer.rows.items() if not known.get(key, True)},
-        updated={key: row for key, row in answer.rows.items() if known.get(key, True)},
+        updated={
+            key: row
+            for key, row in answer.rows.items()
+            if known.get(key, True) and _is_asked(live_query, seen, key)
+        },
         left=left,
         last=batch.last,
     )
@@ -65,6 +68,29 @@ def _cannot_know(policy: Policy) -> bool:
     """Return whether ``policy`` hides what it does not say of the past: a key would be news."""
     own = type(policy)
     return own.visible is not Policy.visible and own.was_visible is Policy.was_visible
+
+
+def _refuse_what_cannot_be_told(
+    live_query: LiveQuery, question: Question, batch: Batch, entries: Sequence[Entry]
+) -> None:
+    if question.renew:
+        raise BadCursor(question.renew)
+    if not question.compare:
+        return
+    if live_query.label not in batch.compare:
+        raise BadCursor("query_changed")
+    # What its holder has depends on when it was told: a fresh base is surer than a retraction too
+    # few or, of what never was to be seen, one too many.
+    if any(entry.kind is Kind.ACCESS for entry in entries):
+        raise BadCursor("access_changed")
+    raise BadCursor("query_changed")
+
+
+def _is_asked(live_query: LiveQuery, question: Question | None, key: Hashable) -> bool:
+    """Return whether ``question``, that of what can be noticed, is about ``key`` too."""
+    if question is None:
+        return False
+    return live_query.query.item is not None or key in question.keys
 
 
 def _asked(live_query: LiveQuery, keys: frozenset[Hashable]) -> frozenset[Hashable]:
@@ -81,7 +107,7 @@ def _of_its_model(live_query: LiveQuery, keys: set[Hashable]) -> frozenset[Hasha
 
 
 def _visibility(
-    representation: Representation, live_query: LiveQuery, entries: Iterable[Entry]
+    representation: Representation, live_query: LiveQuery, entries: Sequence[Entry]
 ) -> tuple[dict[Hashable, bool], set[Hashable]]:
     """
     Return by key whether the audience could read an object before its first entry, and the keys of
@@ -94,17 +120,10 @@ def _visibility(
     to_python = root._meta.pk.to_python
     known: dict[Hashable, bool] = {}
     seen: set[Hashable] = set()
-    is_page = live_query.label in page_labels()
-    restricted = _restricted_pages(representation) if is_page else frozenset()
-    hidden = _hidden_then(representation, restricted, entries) if is_page else []
+    before = Before(representation, entries)
 
     def note(key: Hashable, model: str, was: Any) -> None:
-        visible = (
-            was is not None
-            and key not in restricted
-            and not any(was.get("path", "").startswith(tree) for tree in hidden)
-            and representation.was_visible(model, was)
-        )
+        visible = before.saw(model, key, was)
         known.setdefault(key, visible)
         if visible:
             seen.add(key)
@@ -137,48 +156,3 @@ def _moved_along(root: int, old_path: str) -> list[tuple[int, dict[str, Any]]]:
         (key, {"live": live, "path": old_path + below[len(path) :]})
         for key, below, live in rows.values_list("pk", "path", "live")
     ]
-
-
-def _access_changed(representation: Representation, entries: Iterable[Entry]) -> bool:
-    """
-    Return whether restrictions changed of what the audience can read or could meanwhile.
-
-    What its holder has then depends on when it was told: a fresh base is surer than a retraction
-    too few or, of what never was to be seen, one too many.
-    """
-    policy, audience = representation.policy, representation.asker
-    now_hidden = policy.hidden_trees(audience)
-    for entry in entries:
-        if entry.kind is not Kind.ACCESS or entry.model not in page_labels():
-            continue
-        if policy.accepted(entry.was or {}, audience):
-            return True
-        trees = policy.trees_of([int(entry.object_id)])
-        if not all(tree.startswith(tuple(now_hidden)) for tree in trees):
-            return True
-    return False
-
-
-def _restricted_pages(representation: Representation) -> frozenset[Hashable]:
-    """Return the ids of the pages with a restriction not passed, and of their aliases."""
-    policy = representation.policy
-    return frozenset(policy.paths_of(policy.restricted_pages(representation.asker)))
-
-
-def _hidden_then(
-    representation: Representation, restricted: frozenset[Hashable], entries: Iterable[Entry]
-) -> list[str]:
-    """Return where restricted pages lay that have moved since, or are gone with what hid them."""
-    policy, audience = representation.policy, representation.asker
-    found: set[str] = set()
-    for entry in entries:
-        was = entry.was or {}
-        if entry.kind is Kind.SAVE and "path" in was and int(entry.object_id) in restricted:
-            found.add(was["path"])
-        elif entry.kind is Kind.DELETE and entry.was is not None:
-            found.update(
-                gone["path"]
-                for gone in entry.was["objects"]
-                if not all(policy.accepted(one, audience) for one in gone.get("restrictions", ()))
-            )
-    return sorted(found)

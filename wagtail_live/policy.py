@@ -146,11 +146,21 @@ class Policy:
 
     def hidden_collections(self, audience: Audience) -> set[int]:
         """Return the ids of collections restricted for ``audience``, those below included."""
-        restricted = _unaccepted(CollectionViewRestriction, "collection_id", audience)
-        if not restricted:
-            return set()
-        roots = Collection.objects.filter(pk__in=restricted).values_list("path", flat=True)
-        return set(Collection.objects.filter(_below(roots)).values_list("pk", flat=True))
+        remembered: dict[Audience, set[int]] = self.__dict__.setdefault("_hidden_collections", {})
+        if audience not in remembered:
+            restricted = self.restricted_collections(audience)
+            remembered[audience] = self.collections_below(restricted) if restricted else set()
+        return remembered[audience]
+
+    def restricted_collections(self, audience: Audience) -> set[int]:
+        """Return the ids of collections with a restriction that ``audience`` does not pass."""
+        return _unaccepted(CollectionViewRestriction, "collection_id", audience)
+
+    def collections_below(self, collections: Iterable[int]) -> set[int]:
+        """Return the ids of ``collections`` and of all those below them."""
+        roots = Collection.objects.filter(pk__in=list(collections)).values_list("path", flat=True)
+        found = Collection.objects.filter(_below(roots)) if roots else Collection.objects.none()
+        return set(found.values_list("pk", flat=True))
 
 
 def _accepts(kind: str, passed: bool, groups: Iterable[int], audience: Audience) -> bool:

@@ -2,7 +2,8 @@
 An object as the project's own API v2 gives it, for an audience.
 
 The router's endpoint is run as it runs for ``GET``: its queryset, its filters, its pagination, its
-serializer; only the asker is an audience instead of a person, and the policy narrows what it sees.
+serializer; only the asker is an audience instead of a person, and the policy narrows what it sees,
+also of what an object refers to.
 Blocking: call it through ``database.run``.
 """
 
@@ -39,6 +40,7 @@ from wagtail_live.events import Answer, Audience, Query, Snapshot
 from wagtail_live.exceptions import Forbidden, InvalidQuery
 from wagtail_live.policies import Policies, asker
 from wagtail_live.policy import Policy
+from wagtail_live.references import References, shown
 
 logger = logging.getLogger("wagtail_live")
 
@@ -174,6 +176,10 @@ class Representation:
         """Return whether the audience could read an object of the model that was so visible."""
         return self.policy.was_visible(apps.get_model(label), was, self.asker)
 
+    def readable(self, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Return the rows of ``queryset``, of any model, that the audience may read."""
+        return _Narrowed(self.router, self.query.collection, self.audience).readable(queryset)
+
     def _view(self, action: str = "listing_view") -> BaseAPIViewSet:
         site = Site.objects.filter(pk=self.asker.site).first()
         http_request: Any = _http_request(self.query, self.asker, site)
@@ -210,6 +216,7 @@ class Representation:
         instances = list(objects)
         with _query_errors():
             serializer = view.get_serializer(instances, many=True)
+        serializer.child.narrow(instances)
         data = serializer.data
         return {instance.pk: _json(row) for instance, row in zip(instances, data, strict=True)}
 
@@ -227,6 +234,7 @@ class _Narrowed:
         self._collection = collection
         self._policies = Policies(audience)
         self._fields: dict[tuple[str, type[Model]], frozenset[str] | None] = {}
+        self._references = References(self.readable)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._router, name)
@@ -238,6 +246,16 @@ class _Narrowed:
 
     def narrow(self, endpoint: type[BaseAPIViewSet], collection: str = "") -> type[BaseAPIViewSet]:
         policy, audience = self._policies.of(collection)
+        references = self._references
+        base: Any = endpoint.base_serializer_class
+
+        class Serializer(base):  # type: ignore[misc]  # the base is the project's
+            def narrow(self, instances: Iterable[Any]) -> None:
+                references.narrow(instances, shown(self))
+
+            def to_representation(self, instance: Any) -> Any:
+                self.narrow([instance])
+                return super().to_representation(instance)
 
         def allowed(model: type[Model], fields: list[Any]) -> list[Any]:
             names = self._readable(collection, model)
@@ -249,6 +267,8 @@ class _Narrowed:
                     raise BadRequestError(f"cannot order by '{name}' (unknown field)")
 
         class Narrowed(endpoint):  # type: ignore[misc]  # the base is the project's
+            base_serializer_class = Serializer
+
             def get_queryset(self) -> QuerySet[Any]:
                 # Asked for again and again by the endpoint, and the same for one request.
                 if not hasattr(self, "_live_queryset"):
@@ -298,6 +318,16 @@ class _Narrowed:
 
             Narrowed.get_base_queryset = get_base_queryset
         return Narrowed
+
+    def readable(self, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Return the rows of ``queryset``, of any model, that the audience may read."""
+        asked = {}
+        for collection in (self._collection, self._endpoint(queryset.model)[0]):
+            policy, audience = self._policies.of(collection)
+            asked[type(policy), audience] = policy
+        for (_, audience), policy in asked.items():
+            queryset = policy.visible(queryset, audience)
+        return queryset
 
     def _endpoint(self, model: type[Model]) -> tuple[str, type[BaseAPIViewSet]]:
         return self._router.get_model_endpoint(model) or ("", BaseAPIViewSet)

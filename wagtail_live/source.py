@@ -6,12 +6,13 @@ One door for all that following needs of the database, so that it can be driven 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 from wagtail_live import head, history, impact, numbering, retention
 from wagtail_live.events import Audience, Entry, Gap, Missed, Position, Query, Touched
 from wagtail_live.hub import LiveQuery
 from wagtail_live.missed import missed
+from wagtail_live.noticed import unnoticed
 from wagtail_live.representation import Representation
 
 
@@ -54,6 +55,16 @@ class Source:
     ) -> Missed:
         """Return what a client missed in ``gap``, or raise ``BadCursor``."""
         return missed(representation, live_query, gap, limit=limit)
+
+    def unnoticed(
+        self,
+        representation: Representation,
+        live_query: LiveQuery,
+        entries: Sequence[Entry],
+        keys: frozenset[Hashable],
+    ) -> frozenset[Hashable]:
+        """Return those of ``keys`` that ``entries`` touched only through what is hidden."""
+        return unnoticed(representation, live_query, entries, keys)
 
     def prune(self) -> None:
         """Delete what is older than the retention time."""
