@@ -77,6 +77,9 @@ class Tally:
     refusals: Counter[str] = field(default_factory=Counter)
 
 
+BASE, NOTHING = "*", "-"
+
+
 class Subscription:
     """Follows one subscription of one client through its journal."""
 
@@ -91,7 +94,8 @@ class Subscription:
         self.view = View(scope.collection)
         self.violations: list[Violation] = []
         self.tally = Tally()
-        #: (time, object, version or None when it is gone): what the client learned when.
+        #: (time, object, version or None when it is gone): what the client learned when. `BASE` for
+        #: an object: a base came; `NOTHING`: it was refused, and holds nothing.
         self.learned: list[tuple[float, str, int | None]] = []
         #: (time, position, uuid): when it had been told everything up to where.
         self.complete: list[tuple[float, int, str]] = []
@@ -137,7 +141,7 @@ class Subscription:
                 "FORBIDDEN",
                 "INVALID_QUERY",
             }:
-                self.learned += [(t, key, None) for key in self.view.rows]
+                self.learned.append((t, NOTHING, None))
                 self.view.forget()
             self._asked = frame["type"] != "subscription" and self._asked
             return
@@ -165,7 +169,7 @@ class Subscription:
         self._close_at_cursor(frame, t, everything=True)
         for key in before - self.view.rows.keys():
             self.learned.append((t, key, None))
-        self.learned.append((t, "*", None))
+        self.learned.append((t, BASE, None))
 
     def _resume(self, frame: Record, t: float) -> None:
         self.tally.resumes += 1

@@ -11,7 +11,7 @@ from itertools import pairwise
 from statistics import median, quantiles
 from typing import Any
 
-from tests.chaos.checker import Subscription
+from tests.chaos.checker import BASE, NOTHING, Subscription
 from tests.chaos.history import History, Span
 from tests.chaos.journal import Record
 
@@ -71,9 +71,10 @@ def _learned_by(subscription: Subscription, history: History) -> list[Delivery]:
     learned: dict[str, list[tuple[float, int | None]]] = defaultdict(list)
     for t, key, seen in subscription.learned:
         learned[key].append((t, seen))
-    bases = [t for t, _ in learned.pop("*", [])]
+    bases = [t for t, _ in learned.pop(BASE, [])]
     if not bases:
         return []
+    refused = learned.pop(NOTHING, [])
     found = []
     for epoch, life in enumerate(history.epochs):
         ended = min((other.began for other in history.epochs[epoch + 1 :]), default=float("inf"))
@@ -84,10 +85,11 @@ def _learned_by(subscription: Subscription, history: History) -> list[Delivery]:
             if life.log.get(position) == uuid
         ]
         for key, spans in line.spans.items():
+            told = sorted([*learned[key], *refused], key=lambda one: one[0])
             later = None
             for span, before in pairwise(reversed(spans)):
                 # Who knows what came after it need not be told what was before that.
-                at = later = _first(span, learned[key], complete) or later
+                at = later = _first(span, told, complete) or later
                 if not span.certain or not _differs(span, before):
                     continue
                 if not max(bases[0], life.began) < span.end < ended:
