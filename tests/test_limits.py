@@ -12,7 +12,10 @@ from tests.live import settled, sync
 from tests.newsroom import Newsroom, publish
 from tests.streams import Stream
 from wagtail_live import limits, relay
+from wagtail_live.exceptions import InvalidQuery
 from wagtail_live.limits import Pace, Places, Verdict, visitor
+from wagtail_live.protocol import Subscribe, decode
+from wagtail_live.representation import parse
 from wagtail_live.testing import Closed, LiveClient, Refused
 
 ARTICLES = {"type": "newsroom.ArticlePage", "fields": "title", "order": "title"}
@@ -225,3 +228,50 @@ class TestMessages:
                 while (await client.hear())["error"]["code"] == "RATE_LIMITED":
                     pass
         assert closed.value.code == 4429
+
+
+class TestQueries:
+    @pytest.mark.parametrize(
+        "query",
+        [
+            {f"a{number}": "1" for number in range(30)},
+            {"title": "x" * 8187},
+            {"fields": "a(b(c(d(e(f)))))"},
+            {"fields": "a(b),c(d),e(f),g(h),i(j),k(l)"},
+            {"tags": ["x", 1, True]},
+            "title=" + "x" * 8187,
+        ],
+        ids=lambda query: str(query)[:30],
+    )
+    def test_so_much_may_be_asked(self, query: Any) -> None:
+        assert parse("pages", query, None).collection == "pages"
+
+    @pytest.mark.parametrize(
+        "query",
+        [
+            {f"a{number}": "1" for number in range(31)},
+            {"title": "x" * 8188},
+            {"x" * 8188: "title"},
+            {"fields": "a(b(c(d(e(f(g))))))"},
+            {"fields": "a(" * 4000},
+            {"tags": [["x"]]},
+            {"tags": {"x": "y"}},
+            "title=" + "x" * 8188,
+            "&".join(f"a{number}=1" for number in range(31)),
+            "&".join(f"a{number}" for number in range(5000)),
+            "a=1&" * 5000,
+        ],
+        ids=lambda query: str(query)[:30],
+    )
+    def test_what_is_more_is_refused_with_a_reason(self, query: Any) -> None:
+        with pytest.raises(InvalidQuery) as refused:
+            parse("pages", query, None)
+        assert refused.value.message != InvalidQuery().message
+
+    def test_what_is_as_deep_as_a_message_can_be_is_refused_too(self) -> None:
+        text = '{"type":"subscribe","collection":"pages","query":{"tags":%s}}'
+        for depth in (2, 100, 500, 900):
+            message = decode(text % ("[" * depth + "]" * depth))
+            assert isinstance(message, Subscribe)
+            with pytest.raises(InvalidQuery):
+                parse(message.collection, message.query, None)

@@ -37,6 +37,9 @@ class Settings:
     max_subscriptions: int = 50
     max_connections_per_address: int = 200
     trusted_proxies: int = 0
+    max_query_parameters: int = 30
+    max_query_characters: int = 8192
+    max_query_depth: int = 5
     max_message_bytes: int = 65_536
     messages_per_second: float = 20.0
     max_buffer_bytes: int = 1_048_576

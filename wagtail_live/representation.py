@@ -21,6 +21,7 @@ from django.core.exceptions import (
     FieldError,
     ObjectDoesNotExist,
     PermissionDenied,
+    TooManyFieldsSent,
     ValidationError,
 )
 from django.db import DataError
@@ -68,13 +69,10 @@ def parse(collection: str, query: Mapping[str, Any] | str, item: int | str | Non
     Return the canonical query of a ``subscribe``.
 
     Raises ``Forbidden`` for an item that cannot be one, ``InvalidQuery`` for parameters that can
-    not be followed.
+    not be followed, or are too much.
     """
-    pairs: list[tuple[str, Any]]
-    if isinstance(query, str):
-        pairs = [(name, value) for name, value in QueryDict(query.removeprefix("?")).items()]
-    else:
-        pairs = [(name, _text(name, value)) for name, value in query.items() if value is not None]
+    pairs = _pairs(query)
+    _hold_to_limits(pairs)
     for name, _ in pairs:
         if name in UNFOLLOWABLE:
             raise InvalidQuery(f"{name!r} cannot be followed. Use filters instead.")
@@ -84,6 +82,37 @@ def parse(collection: str, query: Mapping[str, Any] | str, item: int | str | Non
         except ValueError:
             raise Forbidden from None
     return Query(collection, tuple(sorted(pairs)), item)
+
+
+def _pairs(query: Mapping[str, Any] | str) -> list[tuple[str, str]]:
+    if not isinstance(query, str):
+        return [(name, _text(name, value)) for name, value in query.items() if value is not None]
+    try:
+        found = QueryDict(query.removeprefix("?"))
+    except TooManyFieldsSent:
+        raise InvalidQuery("The query has too many parameters.") from None
+    return [(name, str(value)) for name, value in found.items()]
+
+
+def _hold_to_limits(pairs: list[tuple[str, str]]) -> None:
+    """Refuse what costs more to read than anybody needs; the endpoint's own parser recurses."""
+    limits = conf.settings
+    if len(pairs) > limits.max_query_parameters:
+        raise InvalidQuery(
+            f"The query has more than {limits.max_query_parameters} parameters. Ask for less."
+        )
+    if sum(len(name) + len(value) for name, value in pairs) > limits.max_query_characters:
+        raise InvalidQuery(
+            f"The query is longer than {limits.max_query_characters} characters. Ask for less."
+        )
+    deepest = depth = 0
+    for character in dict(pairs).get("fields", ""):
+        depth += {"(": 1, ")": -1}.get(character, 0)
+        deepest = max(deepest, depth)
+    if deepest > limits.max_query_depth:
+        raise InvalidQuery(
+            f"The fields are nested more than {limits.max_query_depth} deep. Ask for less."
+        )
 
 
 class Representation:
@@ -433,7 +462,7 @@ def _text(name: str, value: Any) -> str:
             return "true" if value else "false"
         case str() | int() | float():
             return str(value)
-        case list():
+        case list() if not any(isinstance(part, list) for part in value):
             return ",".join(_text(name, part) for part in value)
         case _:
             raise InvalidQuery(
