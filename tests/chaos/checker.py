@@ -364,11 +364,11 @@ def check_log(history: History) -> list[Violation]:
     every = {uuid for positions in history.positions for uuid in positions}
     for operation in history.operations:
         uuids = {uuid for uuid, _, _ in operation.entries}
-        where = operation.name, "log", "", operation.end
+        when, name = operation.end, operation.name
         if operation.outcome in {"undone", "failed"} and uuids & every:
-            found.append(Violation("I2", *where[:3], where[3], "an undone operation is in the log"))
+            found.append(Violation("I2", "log", name, when, "it was undone and is in the log"))
         if operation.outcome == "ok" and uuids and not uuids & every:
-            found.append(Violation("I1", *where[:3], where[3], "it was committed; no log has it"))
+            found.append(Violation("I1", "log", name, when, "it was committed; no log has it"))
     for index, epoch in enumerate(history.epochs):
         numbers = sorted(epoch.log)
         if numbers and numbers != list(range(numbers[0], numbers[-1] + 1)):

@@ -29,6 +29,8 @@ from tests.servers import ROOT, free_port
 ORIGIN = "http://localhost:3000"
 #: How long a log that was put back may take to grow beyond where it was.
 REGROW_SECONDS = 30.0
+#: What a prune leaves: longer than a transaction is held open, and than the logbook takes to read.
+KEPT_SECONDS = 10.0
 
 
 class _Program(Service):
@@ -177,8 +179,9 @@ class Stage:
             server.thaw()
 
     async def prune(self) -> None:
-        """Shorten the log to its last two seconds, as an operator may."""
-        await asyncio.to_thread(self.manage, "live_prune", "--hours", str(2 / 3600), check=False)
+        """Shorten the log to its last seconds, as an operator may."""
+        hours = str(KEPT_SECONDS / 3600)
+        await asyncio.to_thread(self.manage, "live_prune", "--hours", hours, check=False)
 
     async def finish(self) -> None:
         """Let the writer say its last words, and wait until the log has them all."""
