@@ -12,11 +12,19 @@ from wagtail.models import PageViewRestriction, Site
 
 from tests.test_handshake import OWN, asked, scope
 from tests.tokens import APIToken, needs_tokens, token_of
-from wagtail_live import access_tokens
+from wagtail_live import access_tokens, tickets
 from wagtail_live.exceptions import InvalidCredentials
 from wagtail_live.handshake import http_request
-from wagtail_live.identity import Credentials, anonymity, credentials, identify
+from wagtail_live.identity import (
+    Credentials,
+    anonymity,
+    credentials,
+    ends_at,
+    identify,
+    presented,
+)
 from wagtail_live.policy import Policy
+from wagtail_live.protocol import Auth
 
 NOTHING = Credentials()
 
@@ -293,3 +301,87 @@ def test_everything_is_read_anew_each_time(signed_in: Client, member: User) -> N
     assert (before.site, before.superuser) == (None, False)
     assert (after.site, after.superuser) == (site.pk, True)
     assert not hasattr(request, "user")
+
+
+# Tickets
+
+
+def ticket_for(client: Client, user: User, **fields: Any) -> Credentials:
+    """Return what a connection brings to whom the user's session has handed a ticket."""
+    key = client.cookies["sessionid"].value
+    text = tickets.issue(user, session=key, origin="http://testserver", **fields)
+    return presented(Auth(ticket=text))
+
+
+def elsewhere() -> Any:
+    """A request of the ticket's origin, without a cookie."""
+    return asked(OWN)
+
+
+class TestTickets:
+    def test_a_ticket_is_the_session_that_asked_for_it(
+        self, signed_in: Client, member: User
+    ) -> None:
+        name = PageViewRestriction.passed_view_restrictions_session_key
+        session = signed_in.session
+        session[name] = [5]
+        session.save()
+        brought = ticket_for(signed_in, member, collections=["pages"])
+        for _ in range(2):
+            asker = identify(elsewhere(), brought)
+            audience = Policy().audience(asker)
+            assert asker.user == member
+            assert audience.authenticated
+            assert audience.passed_pages == (5,)
+            assert (audience.collections, audience.token) == (("pages",), None)
+            assert ends_at(asker) == asker.auth.ends_at
+
+    @pytest.mark.parametrize("become", [signed_out, deactivated, deleted, given_a_new_password])
+    def test_a_ticket_ends_with_what_it_was_asked_for_with(
+        self, signed_in: Client, member: User, become: Callable[[Client, User], None]
+    ) -> None:
+        brought = ticket_for(signed_in, member)
+        assert identify(elsewhere(), brought).user == member
+        become(signed_in, member)
+        with pytest.raises(InvalidCredentials):
+            identify(elsewhere(), brought)
+
+    def test_a_ticket_wins_over_a_cookie(self, signed_in: Client, member: User) -> None:
+        brought = ticket_for(signed_in, member)
+        other = Client()
+        other.force_login(User.objects.create_user("other"))
+        request = http_request(scope((b"origin", OWN), cookie_of(other)))
+        assert request is not None
+        assert identify(request, brought).user == member
+
+    def test_another_connection_cannot_have_it(self, signed_in: Client, member: User) -> None:
+        brought = ticket_for(signed_in, member)
+        identify(elsewhere(), brought)
+        with pytest.raises(InvalidCredentials):
+            identify(elsewhere(), presented(Auth(ticket=brought.ticket)))
+
+    def test_a_session_that_is_somebody_elses_by_now_is_refused(
+        self, signed_in: Client, member: User
+    ) -> None:
+        brought = ticket_for(signed_in, User.objects.create_user("other"))
+        with pytest.raises(InvalidCredentials):
+            identify(elsewhere(), brought)
+
+    @needs_tokens
+    def test_a_ticket_of_a_token_is_the_tokens_and_ends_with_it(self, member: User) -> None:
+        token, _ = token_of(member)
+        text = tickets.issue(member, token=token.pk, origin="http://testserver")
+        brought = presented(Auth(ticket=text))
+        audience = Policy().audience(identify(elsewhere(), brought))
+        assert (audience.token, audience.authenticated) == (token.pk, True)
+        token.revoke()
+        with pytest.raises(InvalidCredentials):
+            identify(elsewhere(), brought)
+
+    def test_a_ticket_of_nothing_is_nobodys(self, member: User) -> None:
+        text = tickets.issue(member, origin="http://testserver")
+        with pytest.raises(InvalidCredentials):
+            identify(elsewhere(), presented(Auth(ticket=text)))
+
+    def test_its_text_is_in_no_log(self) -> None:
+        assert "secret" not in repr(presented(Auth(ticket="secret")))

@@ -26,7 +26,7 @@ ALLOWED = {
     "counts": set(),
     "diagnosis": {"events"},
     # Django's side: what is written, and what may be read.
-    "models": set(),
+    "models": {"conf"},
     "conf": {"exceptions"},
     "database": {"conf"},
     "bell": {"conf"},
@@ -37,7 +37,8 @@ ALLOWED = {
     "history": {"events", "exceptions", "head", "models", "numbering"},
     "retention": {"bell", "conf", "head", "models"},
     "access_tokens": {"conf", "exceptions"},
-    "policy": {"access_tokens", "content", "events"},
+    "tickets": {"access_tokens", "exceptions", "models"},
+    "policy": {"content", "events", "tickets"},
     "policies": {"conf", "events", "policy"},
     "references": {"content"},
     "representation": {
@@ -53,7 +54,7 @@ ALLOWED = {
     "rights": {"conf", "events", "log"},
     # Delivery.
     "handshake": {"conf", "limits"},
-    "identity": {"access_tokens", "conf", "policy"},
+    "identity": {"access_tokens", "conf", "exceptions", "policy", "protocol", "tickets"},
     "impact": {"content", "events"},
     "noticed": {"content", "events", "hub", "impact", "policy", "representation"},
     "missed": {
@@ -77,6 +78,7 @@ ALLOWED = {
         "numbering",
         "representation",
         "retention",
+        "tickets",
     },
     "feed": {
         "conf",
@@ -173,6 +175,15 @@ ALLOWED = {
         "relay",
         "session",
     },
+    "ticket_view": {
+        "conf",
+        "exceptions",
+        "handshake",
+        "identity",
+        "openapi",
+        "protocol",
+        "tickets",
+    },
     # Doors.
     "apps": {
         "checks.databases",
@@ -189,11 +200,11 @@ ALLOWED = {
     "management.commands.live_new_epoch": {"retention"},
     "health": {"conf", "diagnosis", "status"},
     "management.commands.live_status": {"diagnosis", "health", "status"},
-    "management.commands.live_prune": {"conf", "retention"},
+    "management.commands.live_prune": {"conf", "retention", "tickets"},
     "routing": {"sse", "websocket"},
     "testing": {"websocket"},
     "templatetags.wagtail_live": {"conf"},
-    "urls": {"changes", "exceptions", "health", "protocol"},
+    "urls": {"changes", "exceptions", "health", "protocol", "ticket_view"},
 }
 #: Modules that know no Django, and what they may name of it all the same.
 CORE = {
@@ -299,6 +310,7 @@ TABLES = {
     "retention": {"Entry"},
     "head": {"Entry", "Head"},
     "status": {"Process"},
+    "tickets": {"Ticket"},
 }
 
 

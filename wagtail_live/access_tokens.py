@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from django.db.models import QuerySet
 from django.utils import timezone
 from wagtail import models as wagtail_models
 
@@ -23,13 +22,20 @@ def find(text: str) -> Any:
     """
     if _APIToken is None:
         raise InvalidCredentials("There are no access tokens before Wagtail 8. Sign in instead.")
-    # Found by its hash: how long that takes tells nothing about the secret.
-    hashes = _APIToken.candidate_key_hashes(text) if text.isascii() else ()
-    token = _counting().filter(key_hash__in=hashes).first()
-    if token is None or not token.user.is_active:
+    if not text.isascii():
         raise InvalidCredentials
+    # Found by its hash: how long that takes tells nothing about the secret.
+    hashes = _APIToken.candidate_key_hashes(text)
+    token = _counting(key_hash__in=hashes)
     _touch(token)
     return token
+
+
+def get(number: int) -> Any:
+    """Return the ``APIToken`` with this id, or raise ``InvalidCredentials`` as ``find``."""
+    if _APIToken is None:
+        raise InvalidCredentials
+    return _counting(pk=number)
 
 
 def number(auth: object) -> int | None:
@@ -37,9 +43,11 @@ def number(auth: object) -> int | None:
     return auth.pk if _APIToken is not None and isinstance(auth, _APIToken) else None
 
 
-def _counting() -> QuerySet[Any]:
-    tokens: QuerySet[Any] = _APIToken.objects.select_related("user")
-    return tokens.filter(revoked_at=None)
+def _counting(**which: Any) -> Any:
+    token = _APIToken.objects.select_related("user").filter(revoked_at=None, **which).first()
+    if token is None or not token.user.is_active:
+        raise InvalidCredentials
+    return token
 
 
 def _touch(token: Any) -> None:

@@ -21,6 +21,7 @@ from wagtail_live.conf import settings
 from wagtail_live.exceptions import (
     STATUSES,
     Forbidden,
+    InvalidCredentials,
     InvalidPayload,
     LiveError,
     ServiceUnavailable,
@@ -67,7 +68,8 @@ class Changes(APIView):
             answer = _refusal(None, problem, 405)
             answer["Allow"] = ", ".join(METHODS)
         elif request.method == "OPTIONS":
-            answer = HttpResponse(status=204, headers={"Allow": ", ".join(METHODS)})
+            answer = HttpResponse(status=204, headers=handshake.preflight_headers(METHODS))
+            answer["Allow"] = ", ".join(METHODS)
         else:
             answer = await self.get(asker)
         for name, value in handshake.cross_origin_headers(request).items():
@@ -211,4 +213,6 @@ def _json(text: str, status: int) -> HttpResponse:
         headers["Retry-After"] = str(AGAIN_SECONDS)
     if status == TooManyConnections.status:
         headers |= limits.AGAIN
+    if status == InvalidCredentials.status:
+        headers["WWW-Authenticate"] = "Bearer"
     return HttpResponse(text, content_type="application/json", status=status, headers=headers)

@@ -152,6 +152,11 @@ def session_cookie() -> tuple[str, str]:
     return django_settings.SESSION_COOKIE_NAME, django_settings.SESSION_ENGINE
 
 
+def user_model() -> str:
+    """Return the label of the model of users."""
+    return str(django_settings.AUTH_USER_MODEL)
+
+
 def token_touch_seconds() -> float | None:
     """Return how often it is noted that an API token was used; None for never."""
     return getattr(django_settings, "WAGTAILAPI_TOKEN_LAST_USED_INTERVAL", 60)

@@ -8,7 +8,7 @@ somebody else than the same browser's next ``GET``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from io import BytesIO
 from typing import Any
 
@@ -19,6 +19,8 @@ from django.http import HttpRequest
 from wagtail_live import conf, limits
 
 Scope = Mapping[str, Any]
+#: What a page of another origin may send, beside what every page may.
+ALLOWED_HEADERS = "Authorization, Cache-Control, Content-Type, Last-Event-ID"
 
 
 def http_request(scope: Scope) -> ASGIRequest | None:
@@ -43,12 +45,12 @@ def is_welcome(request: HttpRequest) -> bool:
     browser says that a page of this very origin asks (``Sec-Fetch-Site``).
     """
     try:
-        own = f"{request.scheme}://{request.get_host()}".lower()
+        _own(request)
     except DisallowedHost:
         return False
     origin = request.headers.get("origin")
     if origin is not None:
-        return _is_allowed(origin, own)
+        return is_allowed_origin(request, origin)
     if request.headers.get("sec-fetch-site") != "same-origin":
         request.COOKIES = {}
     return True
@@ -61,6 +63,15 @@ def address(request: HttpRequest) -> str | None:
     return limits.visitor([hop for hop in hops if hop], conf.settings.trusted_proxies)
 
 
+def preflight_headers(methods: Iterable[str]) -> dict[str, str]:
+    """Return the headers that tell a browser what a page of another origin may send."""
+    return {
+        "Access-Control-Allow-Methods": ", ".join(methods),
+        "Access-Control-Allow-Headers": ALLOWED_HEADERS,
+        "Access-Control-Max-Age": "600",
+    }
+
+
 def cross_origin_headers(request: HttpRequest) -> dict[str, str]:
     """Return the headers by which the page that sent ``request`` may read its answer."""
     headers = {"Vary": "Origin"}
@@ -70,7 +81,17 @@ def cross_origin_headers(request: HttpRequest) -> dict[str, str]:
     return headers
 
 
-def _is_allowed(origin: str, own: str) -> bool:
+def is_allowed_origin(request: HttpRequest, origin: str) -> bool:
+    """Return whether pages of ``origin`` may ask the site that ``request`` is for."""
     asked = origin.lower()
     allowed = {str(one).lower() for one in conf.settings.allowed_origins}
-    return asked.isascii() and asked != "null" and (asked == own or asked in allowed)
+    return asked.isascii() and asked != "null" and (asked == _own(request) or asked in allowed)
+
+
+def is_same_origin(request: HttpRequest) -> bool:
+    """Return whether ``request``, which is welcome, does not come from a page of elsewhere."""
+    return request.headers.get("origin", _own(request)).lower() == _own(request)
+
+
+def _own(request: HttpRequest) -> str:
+    return f"{request.scheme}://{request.get_host()}".lower()

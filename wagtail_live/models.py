@@ -1,4 +1,6 @@
-"""Columns only: the log's entries, its head, and the processes that ``status`` keeps."""
+"""
+Columns only: the log's entries, its head, the processes that ``status`` keeps, and tickets.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,8 @@ from uuid import uuid4
 
 from django.db import models
 from django.utils import timezone
+
+from wagtail_live import conf
 
 
 class Entry(models.Model):
@@ -75,3 +79,28 @@ class Process(models.Model):
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}"
+
+
+class Ticket(models.Model):
+    """
+    What somebody may connect with once. ``tickets`` is the one that touches it.
+
+    ``key_hash`` is the SHA-256 of the ticket. ``session`` is the key of the session that asked,
+    sealed with the ticket itself, ``token`` the id of the access token that did. ``holder`` is the
+    connection that redeemed it: the row stays, so that it can be asked again whether it counts.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    key_hash = models.CharField(max_length=64, unique=True)
+    user = models.ForeignKey(conf.user_model(), on_delete=models.CASCADE, related_name="+")
+    session = models.TextField(blank=True)
+    token = models.BigIntegerField(null=True)
+    origin = models.CharField(max_length=300, blank=True)
+    collections = models.JSONField(null=True)
+    created_at = models.DateTimeField()
+    redeem_by = models.DateTimeField()
+    ends_at = models.DateTimeField(db_index=True)
+    holder = models.UUIDField(null=True)
+
+    def __str__(self) -> str:
+        return f"ticket {self.pk} of user {self.user_id}"

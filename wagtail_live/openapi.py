@@ -12,7 +12,16 @@ from typing import Any
 
 from rest_framework.schemas.inspectors import DefaultSchema
 
-from wagtail_live.exceptions import STATUSES, LiveError, ServiceUnavailable, TooManyConnections
+from wagtail_live.exceptions import (
+    STATUSES,
+    Forbidden,
+    InvalidCredentials,
+    InvalidPayload,
+    LiveError,
+    RateLimited,
+    ServiceUnavailable,
+    TooManyConnections,
+)
 from wagtail_live.protocol import EVENTS
 
 TEXT = {"type": "string"}
@@ -20,7 +29,7 @@ ERROR = {
     "type": "object",
     "required": ["type", "status", "error"],
     "properties": {
-        "type": {"type": "string", "enum": ["subscribe", "subscription", "server"]},
+        "type": {"type": "string", "enum": ["auth", "subscribe", "subscription", "server"]},
         "status": {"type": "string", "enum": ["error"]},
         "error": {
             "type": "object",
@@ -91,6 +100,7 @@ def operation(*, longest_wait: float) -> dict[str, Any]:
                 "content": _json(PAGE),
             },
             "400": {"description": "The parameters cannot be followed.", "content": _json(ERROR)},
+            "401": {"description": InvalidCredentials().message, "content": _json(ERROR)},
             "403": {
                 "description": "There is no such thing, or it is not for you, or the page that "
                 "asks has a foreign origin.",
@@ -106,6 +116,68 @@ def operation(*, longest_wait: float) -> dict[str, Any]:
                 "description": ServiceUnavailable().message,
                 "headers": RETRY_AFTER,
                 "content": _json(ERROR),
+            },
+        },
+    }
+
+
+def ticket_operation(*, redeem_seconds: int, longest_seconds: int) -> dict[str, Any]:
+    """Return the operation object of the ticket's ``POST``."""
+    refusals = {
+        InvalidPayload: "The body is not as described.",
+        InvalidCredentials: "Nobody is signed in, or the token does not count.",
+        Forbidden: "The CSRF token is missing, or the page that asks has a foreign origin.",
+        RateLimited: RateLimited().message,
+    }
+    return {
+        "operationId": "createLiveTicket",
+        "summary": "A one-use ticket for a connection",
+        "description": (
+            "For who is signed in by the session of this very origin, with Django's CSRF token, or "
+            "sends an access token as Authorization: Bearer. Send the ticket in an auth message."
+        ),
+        "tags": ["live"],
+        "security": [{}],
+        "requestBody": {
+            "required": False,
+            "content": _json(
+                {
+                    "type": "object",
+                    "additionalProperties": False,
+                    "properties": {
+                        "origin": {
+                            **TEXT,
+                            "description": "Of the page that may redeem it; yours by default.",
+                        },
+                        "collections": {
+                            "type": "array",
+                            "items": TEXT,
+                            "description": "Those that may be followed with it; all by default.",
+                        },
+                        "seconds": {
+                            "type": "integer",
+                            "minimum": 1,
+                            "default": longest_seconds,
+                            "description": "How long it counts, once redeemed.",
+                        },
+                    },
+                }
+            ),
+        },
+        "responses": {
+            "201": {
+                "description": f"The ticket, to be redeemed within {redeem_seconds} seconds.",
+                "content": _json(
+                    {
+                        "type": "object",
+                        "required": ["ticket", "expires_in"],
+                        "properties": {"ticket": TEXT, "expires_in": {"type": "integer"}},
+                    }
+                ),
+            },
+            **{
+                str(kind.status): {"description": said, "content": _json(ERROR)}
+                for kind, said in refusals.items()
             },
         },
     }

@@ -26,7 +26,7 @@ from wagtail.models import (
     Site,
 )
 
-from wagtail_live import access_tokens
+from wagtail_live import tickets
 from wagtail_live.content import page_model
 from wagtail_live.events import Audience
 
@@ -54,6 +54,7 @@ class Policy:
         site = Site.find_for_request(request)
         user = getattr(request, "user", None) or AnonymousUser()
         session: Mapping[str, Any] = getattr(request, "session", None) or {}
+        auth = getattr(request, "auth", None)
         known = bool(user.is_authenticated and user.is_active)
         return Audience(
             site=site.pk if site else None,
@@ -66,7 +67,8 @@ class Policy:
             passed_collections=_numbers(
                 session.get(CollectionViewRestriction.passed_view_restrictions_session_key, ())
             ),
-            token=access_tokens.number(getattr(request, "auth", None)),
+            token=tickets.token_behind(auth),
+            collections=tickets.collections_of(auth),
         )
 
     def visible(self, queryset: QuerySet[Any], audience: Audience) -> QuerySet[Any]:

@@ -37,10 +37,16 @@ class CloseCode(IntEnum):
 
 
 class Auth(Struct, tag="auth", kw_only=True):
-    """Say who you are: with an access token."""
+    """Say who you are: with an access token, or with a ticket."""
 
-    access_token: Secret
+    access_token: Secret | UnsetType = UNSET
+    ticket: Secret | UnsetType = UNSET
     uid: Uid | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        """Hold that there is one of the two."""
+        if (self.access_token is UNSET) is (self.ticket is UNSET):
+            raise ValueError("It needs an access_token or a ticket, one of them")
 
 
 class Subscribe(Struct, tag="subscribe", kw_only=True):
@@ -75,12 +81,36 @@ TYPES = tuple(str(kind.__struct_config__.tag) for kind in get_args(Message))
 
 HEARTBEAT = ("ping", "pong")
 
+#: What no address may hold.
+SECRETS = ("access_token", "ticket", "token")
+
 #: One second more of the time in which clients come back for so many sessions of a process...
 SESSIONS_PER_SECOND = 200
 #: ...up to so many seconds.
 LONGEST_RECONNECT_SECONDS = 30
 
 _decoder = msgspec.json.Decoder(Message)
+
+
+class TicketRequest(Struct, kw_only=True, forbid_unknown_fields=True):
+    """What a ticket shall be for: whose pages, which collections, how long."""
+
+    origin: Annotated[str, Meta(max_length=300)] | None = None
+    collections: (
+        Annotated[list[Annotated[str, Meta(max_length=200)]], Meta(max_length=200)] | None
+    ) = None
+    seconds: Annotated[int, Meta(ge=1)] | None = None
+
+
+_ticket_decoder = msgspec.json.Decoder(TicketRequest)
+
+
+def decode_ticket_request(body: bytes) -> TicketRequest:
+    """Return what ``body`` asks for; nothing is all. Raises ``InvalidPayload``."""
+    try:
+        return _ticket_decoder.decode(body or b"{}")
+    except (msgspec.DecodeError, RecursionError, ValueError) as error:
+        raise InvalidPayload(f"The request is not valid: {error}.") from None
 
 
 class _Envelope(Struct):
@@ -121,12 +151,24 @@ def reconnect_seconds(sessions: int) -> int:
     return min(max(1, -(-sessions // SESSIONS_PER_SECOND)), LONGEST_RECONNECT_SECONDS)
 
 
+def refuse_secrets(address: str) -> None:
+    """Raise ``InvalidPayload`` when ``address``, a query string, holds a token or a ticket."""
+    named = (name for name, _ in parse_qsl(address, keep_blank_values=True))
+    for name in named:
+        if name.lower() in SECRETS:
+            raise InvalidPayload(
+                f"Send no {name} in an address, where logs keep it: send it in an auth message, "
+                "or a token in the Authorization header. Take this one for lost and get a new one."
+            )
+
+
 def parameters(address: str) -> dict[str, str]:
     """
     Return the parameters of ``address``, a query string, by name.
 
-    Raises ``InvalidPayload`` when one comes twice, or when there are very many.
+    Raises ``InvalidPayload`` when one comes twice or is a secret, or when there are very many.
     """
+    refuse_secrets(address)
     try:
         pairs = parse_qsl(address, keep_blank_values=True, max_num_fields=20)
     except ValueError:

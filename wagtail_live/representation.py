@@ -123,7 +123,8 @@ class Representation:
         self.audience = audience
         self.router = conf.api_router()
         endpoint = self.router._endpoints.get(query.collection)
-        if endpoint is None:
+        opened = audience.collections
+        if endpoint is None or (opened is not None and query.collection not in opened):
             raise Forbidden
         self.endpoint: type[BaseAPIViewSet] = endpoint
 

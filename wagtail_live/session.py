@@ -118,8 +118,8 @@ class Session:
 
     def _answer(self, message: protocol.Message) -> None:
         match message:
-            case Auth(access_token=token, uid=uid):
-                self._authenticate(Credentials(token), None if uid is UNSET else str(uid))
+            case Auth(uid=uid):
+                self._authenticate(identity.presented(message), None if uid is UNSET else str(uid))
             case Subscribe():
                 self._subscribe(message)
             case Unsubscribe(uid=uid):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 
-from wagtail_live import head, history, impact, numbering, retention
+from wagtail_live import head, history, impact, numbering, retention, tickets
 from wagtail_live.events import Audience, Entry, Gap, Missed, Position, Query, Touched
 from wagtail_live.hub import LiveQuery
 from wagtail_live.missed import missed
@@ -69,3 +69,4 @@ class Source:
     def prune(self) -> None:
         """Delete what is older than the retention time."""
         retention.prune()
+        tickets.prune()

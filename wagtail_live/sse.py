@@ -25,9 +25,11 @@ from wagtail_live.counts import counts
 from wagtail_live.exceptions import (
     STATUSES,
     Forbidden,
+    InvalidCredentials,
     InvalidPayload,
     InvalidQuery,
     LiveError,
+    TokenExpired,
     TooManyConnections,
 )
 from wagtail_live.outbox import Outbox
@@ -40,17 +42,13 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-METHODS = "GET, HEAD, OPTIONS, POST"
+METHODS = ("GET", "HEAD", "OPTIONS", "POST")
+ALLOW = {"Allow": ", ".join(METHODS)}
 HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
     "Cache-Control": "no-cache, no-transform",
     "X-Accel-Buffering": "no",
     "X-Content-Type-Options": "nosniff",
-}
-PREFLIGHT = {
-    "Access-Control-Allow-Methods": METHODS,
-    "Access-Control-Allow-Headers": "Cache-Control, Content-Type, Last-Event-ID",
-    "Access-Control-Max-Age": "600",
 }
 #: After this long a GET begins its stream, whether its subscription has been answered or not.
 ANSWER_SECONDS = 5.0
@@ -66,7 +64,13 @@ LIFE_HEARTBEATS = (20, 40)
 #: What a client waits after such an end, in milliseconds.
 AGAIN_MS = 10
 #: A refusal that will not be another one in a moment: a GET is answered with it, and no stream.
-FINAL = {InvalidPayload.code, InvalidQuery.code, Forbidden.code}
+FINAL = {
+    InvalidCredentials.code,
+    TokenExpired.code,
+    InvalidPayload.code,
+    InvalidQuery.code,
+    Forbidden.code,
+}
 PING = ": ping"
 
 
@@ -95,10 +99,11 @@ async def live_events(scope: Message, receive: Receive, send: Send) -> None:
         case "HEAD":
             await _respond(send, 200, "", {**HEADERS, **headers})
         case "OPTIONS":
-            await _respond(send, 204, "", {"Allow": METHODS, **PREFLIGHT, **headers})
+            preflight = handshake.preflight_headers(METHODS)
+            await _respond(send, 204, "", {**ALLOW, **preflight, **headers})
         case _:
-            body = protocol.error(None, InvalidPayload(f"Use one of {METHODS}."))
-            await _respond(send, 405, body, {"Allow": METHODS, **headers})
+            body = protocol.error(None, InvalidPayload(f"Use one of {ALLOW['Allow']}."))
+            await _respond(send, 405, body, {**ALLOW, **headers})
 
 
 async def _follow(
@@ -264,6 +269,10 @@ async def _messages(request: ASGIRequest, receive: Receive) -> list[str]:
         except InvalidPayload as problem:
             raise _Unreadable("subscribe", problem) from None
     try:
+        protocol.refuse_secrets(request.META["QUERY_STRING"])
+    except InvalidPayload as problem:
+        raise _Unreadable(None, problem) from None
+    try:
         async with asyncio.timeout(BODY_SECONDS):
             body = await _body(receive, limit)
         messages = [bytes(one).decode() for one in _body_decoder.decode(body)]
@@ -339,5 +348,7 @@ async def _respond(
     if body:
         found["Content-Type"] = "application/json"
         found["Content-Length"] = str(len(body))
+    if status == InvalidCredentials.status:
+        found["WWW-Authenticate"] = "Bearer"
     await send(_start(status, found))
     await send({"type": "http.response.body", "body": body})

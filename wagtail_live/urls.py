@@ -14,6 +14,7 @@ from wagtail_live import protocol
 from wagtail_live.changes import Changes
 from wagtail_live.exceptions import NotMounted
 from wagtail_live.health import health
+from wagtail_live.ticket_view import Tickets
 
 View = Callable[..., Any]
 
@@ -41,5 +42,6 @@ app_name = "wagtail_live"
 urlpatterns = [
     path("events/", _outside_transactions(events), name="events"),
     path("changes/", _outside_transactions(Changes.as_view()), name="changes"),
+    path("ticket/", _outside_transactions(Tickets.as_view()), name="ticket"),
     path("health/", _outside_transactions(health), name="health"),
 ]

@@ -17,7 +17,7 @@ from typing import Any
 from wagtail_live import goodbye, handshake, limits, protocol, relay, servers
 from wagtail_live.conf import settings
 from wagtail_live.counts import counts
-from wagtail_live.exceptions import TooManyConnections
+from wagtail_live.exceptions import InvalidPayload, TooManyConnections
 from wagtail_live.outbox import Outbox
 from wagtail_live.protocol import CloseCode
 from wagtail_live.session import Session
@@ -38,6 +38,11 @@ async def live_socket(scope: MutableMapping[str, Any], receive: Receive, send: S
     request = handshake.http_request(scope)
     if request is None:
         await send({"type": "websocket.close", "code": 4403})
+        return
+    try:
+        protocol.refuse_secrets(request.META["QUERY_STRING"])
+    except InvalidPayload as problem:
+        await servers.refuse(scope, send, problem.status, protocol.error(None, problem))
         return
     most = settings.max_connections_per_address
     with limits.addresses.one(handshake.address(request), most) as free:

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from wagtail_live import retention
+from wagtail_live import retention, tickets
 from wagtail_live.conf import settings
 
 
@@ -27,5 +27,6 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        tickets.prune()
         deleted = retention.prune(older_than=timedelta(hours=options["hours"]), wait=True)
         self.stdout.write(f"{deleted} entries deleted, older than {options['hours']:g} hours.")
