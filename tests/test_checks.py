@@ -93,6 +93,12 @@ def test_a_policy_that_would_never_answer_is_an_error(value: object) -> None:
     assert ids(WAGTAIL_LIVE_POLICY=value) == ["wagtail_live.E002"]
 
 
+@pytest.mark.parametrize("value", ["authors", ["autors"]])
+def test_a_closed_collection_that_does_not_exist_is_an_error(value: object) -> None:
+    assert ids(WAGTAIL_LIVE_CLOSED_COLLECTIONS=value) == ["wagtail_live.E010"]
+    assert ids(WAGTAIL_LIVE_CLOSED_COLLECTIONS=["authors"]) == []
+
+
 @pytest.mark.parametrize(
     "origin",
     [

@@ -534,6 +534,30 @@ def test_the_rows_of_the_docs_are_their_owners(paper: newsroom.Newsroom, setting
     assert list(seen.values()) == [set(), set(), {"Tram"}]
 
 
+@pytest.mark.django_db
+def test_the_drafts_of_the_docs_are_their_owners(paper: newsroom.Newsroom) -> None:
+    policy_class = _run("policy-drafts").OwnDraftsPolicy
+    one, other = (newsroom.add_user(name, is_superuser=True) for name in ("one", "other"))
+    page = ArticlePage.objects.get(pk=paper.tram.pk)
+    page.owner = one
+    asker = events.Audience(site=paper.site.pk, authenticated=True, superuser=True)
+    assert policy_class("pages").can("draft", page, asker, one)
+    assert not policy_class("pages").can("draft", page, asker, other)
+    assert policy_class("pages").can("change", page, asker, other)
+    assert not policy_class("pages").can("draft", page, asker)
+
+
+@pytest.mark.django_db
+def test_the_access_rule_of_the_docs_is_for_editors(paper: newsroom.Newsroom) -> None:
+    public = events.Audience(site=paper.site.pk)
+    assert _titles("authors", public) == {"Inés"}
+    editors, _ = Group.objects.get_or_create(name="Editors")
+    _run("access-rule")
+    assert _titles("authors", replace(public, groups=(editors.pk,))) == {"Inés"}
+    with pytest.raises(exceptions.Forbidden):
+        _titles("authors", public)
+
+
 def test_the_setting_of_the_reference_has_a_form_that_is_understood(settings: Any) -> None:
     names: dict[str, Any] = {}
     exec(named("policy-setting").text, names)  # noqa: S102  # our own page

@@ -26,8 +26,8 @@ ALLOWED = {
     "counts": set(),
     "diagnosis": {"events"},
     # Django's side: what is written, and what may be read.
-    "models": {"conf"},
     "conf": {"exceptions"},
+    "models": {"conf"},
     "database": {"conf"},
     "bell": {"conf"},
     "content": {"conf", "exceptions"},
@@ -38,8 +38,10 @@ ALLOWED = {
     "retention": {"bell", "conf", "head", "models"},
     "access_tokens": {"conf", "exceptions"},
     "tickets": {"access_tokens", "exceptions", "models"},
-    "policy": {"content", "events", "tickets"},
-    "policies": {"conf", "events", "policy"},
+    "rules": {"conf", "content", "events", "models"},
+    "permissions": {"content"},
+    "policy": {"conf", "content", "events", "permissions", "rules", "tickets"},
+    "policies": {"conf", "events", "policy", "rules"},
     "references": {"content"},
     "representation": {
         "conf",
@@ -49,9 +51,10 @@ ALLOWED = {
         "policies",
         "policy",
         "references",
+        "rules",
     },
     "signal_handlers": {"content", "events", "log"},
-    "rights": {"conf", "events", "log"},
+    "rights": {"conf", "events", "log", "models"},
     # Delivery.
     "handshake": {"conf", "limits"},
     "identity": {"access_tokens", "conf", "exceptions", "policy", "protocol", "tickets"},
@@ -78,6 +81,7 @@ ALLOWED = {
         "numbering",
         "representation",
         "retention",
+        "rules",
         "tickets",
     },
     "feed": {
@@ -311,6 +315,8 @@ TABLES = {
     "head": {"Entry", "Head"},
     "status": {"Process"},
     "tickets": {"Ticket"},
+    "rules": {"AccessRule"},
+    "rights": {"AccessRule"},
 }
 
 

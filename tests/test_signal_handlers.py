@@ -89,6 +89,7 @@ class TestPages:
             "live": True,
             "path": news.tram.path,
             "url_path": "/home/town/tram/",
+            "locale": news.tram.locale_id,
         }
 
     def test_draft_saves_and_autosaves_are_not_heard(self, news: Newsroom, heard: Heard) -> None:

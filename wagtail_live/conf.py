@@ -28,6 +28,7 @@ class Settings:
 
     api_router: str = ""
     policy: str | Mapping[str, Any] = "wagtail_live.policy.Policy"
+    closed_collections: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
     websocket_url: str = ""
     channel_layer: str = "default"

@@ -153,6 +153,7 @@ class Answer:
     ``rows``: JSON text by key. ``held`` is None when only the asked keys were looked at, else all
     keys the query holds. ``anchors``: keys the rows lean on (a detail's parent). ``too_many``:
     more rows than one change may carry; they are left out, and a fresh snapshot is due.
+    ``events``: what the audience is told of it, None for everything.
     """
 
     asked: frozenset[Hashable]
@@ -160,16 +161,21 @@ class Answer:
     held: frozenset[Hashable] | None = None
     anchors: frozenset[Hashable] = frozenset()
     too_many: bool = False
+    events: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Missed:
-    """What a returning client missed: rows as JSON text, keys that left, and up to where."""
+    """
+    What a returning client missed: rows as JSON text, keys that left, and up to where. ``events``:
+    what the audience is told of it, None for everything.
+    """
 
     created: Mapping[Hashable, str]
     updated: Mapping[Hashable, str]
     left: frozenset[Hashable]
     last: Position
+    events: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

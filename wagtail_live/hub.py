@@ -175,10 +175,12 @@ class LiveQuery:
         for key in left:
             self._digests.pop(key, None)
         self._remember((*created.items(), *changed.items()))
-        frames = _changes(created.values(), changed.values(), left)
+        frames = _told(_changes(created.values(), changed.values(), left), answer.events)
         behind = {follower for follower, since in self._returned.items() if since >= proven}
         self._returned = {follower: self._returned[follower] for follower in behind}
-        more = _changes(created.values(), updated.values(), left) if behind else frames
+        more = frames
+        if behind:
+            more = _told(_changes(created.values(), updated.values(), left), answer.events)
         for (uid, event), group in self.followers.items():
             _write(group - behind, _frames(frames, uid, event, cursor))
             if behind:
@@ -197,7 +199,9 @@ class LiveQuery:
         self.learn((*missed.created, *missed.updated))
         self._doubt((*missed.created.items(), *missed.updated.items()))
         self._returned[follower] = now
-        changes = _changes(missed.created.values(), missed.updated.values(), missed.left)
+        changes = _told(
+            _changes(missed.created.values(), missed.updated.values(), missed.left), missed.events
+        )
         texts = _frames(changes, follower.uid, follower.event, cursor)
         follower.outbox.write(
             protocol.subscription(
@@ -332,6 +336,11 @@ def _changes(
         ("update", _array(updated)),
     ]
     return [(event, data) for event, data in frames if data != "[]"]
+
+
+def _told(changes: list[tuple[str, str]], events: Set[str] | None) -> list[tuple[str, str]]:
+    """Return the ``changes`` that may be told: those of ``events``, None for all."""
+    return [change for change in changes if events is None or change[0] in events]
 
 
 def _frames(

@@ -73,7 +73,7 @@ def touched(entries: Sequence[Entry]) -> Touched:
             steps[label].add(number)
         for label, newest in (*compare.items(), *renew.items(), *access.items()):
             steps[label].add(newest)
-    moved = _moved_trees(entries)
+    moved = moved_trees(entries)
     if moved:
         Site.clear_site_root_paths_cache()
         saves = {entry.position.number for entry in entries if _is_pages_save(entry)}
@@ -132,7 +132,7 @@ def _add_gone(changed: Changed, entry: Entry) -> None:
             _add(changed, model, {key: number})
 
 
-def _moved_trees(entries: Sequence[Entry]) -> dict[Hashable, int]:
+def moved_trees(entries: Sequence[Entry]) -> dict[Hashable, int]:
     """Return the keys of all pages below a page whose path or address changed."""
     before = {int(entry.object_id): entry for entry in reversed(entries) if _is_pages_save(entry)}
     if not before:

@@ -52,6 +52,10 @@ def missed(
     )
     if left and _cannot_know(representation.policy):
         raise BadCursor("access_changed")
+    moved = bool(impact.moved_trees(entries))
+    deleted = any(entry.kind is Kind.DELETE for entry in entries)
+    if not representation.policy.knows_places(representation.asker, moved=moved, deleted=deleted):
+        raise BadCursor("access_changed")
     return Missed(
         created={key: row for key, row in answer.rows.items() if not known.get(key, True)},
         updated={
@@ -61,6 +65,7 @@ def missed(
         },
         left=left,
         last=batch.last,
+        events=answer.events,
     )
 
 
@@ -153,6 +158,6 @@ def _moved_along(root: int, old_path: str) -> list[tuple[int, dict[str, Any]]]:
         return []
     rows = pages.filter(path__startswith=path).exclude(pk=root)
     return [
-        (key, {"live": live, "path": old_path + below[len(path) :]})
-        for key, below, live in rows.values_list("pk", "path", "live")
+        (key, {"live": live, "path": old_path + below[len(path) :], "locale": locale})
+        for key, below, live, locale in rows.values_list("pk", "path", "live", "locale")
     ]

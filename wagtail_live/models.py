@@ -1,13 +1,16 @@
 """
-Columns only: the log's entries, its head, the processes that ``status`` keeps, and tickets.
+Columns only: the log's entries, its head, the processes that ``status`` keeps, tickets, and the
+rules that administrators make.
 """
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import uuid4
 
-from django.db import models
+from django.db import models, router, transaction
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 from wagtail_live import conf
 
@@ -104,3 +107,77 @@ class Ticket(models.Model):
 
     def __str__(self) -> str:
         return f"ticket {self.pk} of user {self.user_id}"
+
+
+class AccessRule(models.Model):
+    """
+    What an administrator grants, to whom.
+
+    ``limits`` names the columns that limited the rule when it was saved: a limit whose target has
+    gone since is not no limit. ``token`` is the id of a Wagtail ``APIToken``; before Wagtail 8
+    there is no such table.
+    """
+
+    class Who(models.TextChoices):
+        EVERYBODY = "everybody", _("Everybody")
+        GROUP = "group", _("A group")
+        TOKEN = "token", _("An API token")
+
+    who = models.CharField(_("who"), max_length=10, choices=Who, default=Who.EVERYBODY)
+    group = models.ForeignKey(
+        "auth.Group",
+        verbose_name=_("group"),
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="+",
+    )
+    token = models.PositiveBigIntegerField(_("API token"), null=True, blank=True)
+    collection = models.CharField(_("collection"), max_length=200)
+    events = models.JSONField(_("events"), default=list, blank=True)
+    field_names = models.JSONField(_("fields"), default=list, blank=True)
+    page = models.ForeignKey(
+        conf.page_label(),
+        verbose_name=_("page"),
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="+",
+    )
+    site = models.ForeignKey(
+        "wagtailcore.Site",
+        verbose_name=_("site"),
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="+",
+    )
+    locale = models.ForeignKey(
+        "wagtailcore.Locale",
+        verbose_name=_("language"),
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="+",
+    )
+    drafts = models.BooleanField(_("drafts"), default=False)
+    writing = models.BooleanField(_("writing"), default=False)
+    active = models.BooleanField(_("active"), default=True)
+    note = models.CharField(_("note"), max_length=255, blank=True)
+    limits = models.JSONField(default=list, editable=False)
+
+    LIMITING = ("page", "site", "locale")
+
+    class Meta:
+        verbose_name = _("access rule")
+        verbose_name_plural = _("access rules")
+        ordering = ("collection", "pk")
+
+    def __str__(self) -> str:
+        return f"{self.collection}: {self.get_who_display()}"
+
+    def save(self, *args: Any, using: str | None = None, **kwargs: Any) -> None:
+        self.limits = [name for name in self.LIMITING if getattr(self, f"{name}_id") is not None]
+        using = using or router.db_for_write(type(self), instance=self)
+        with transaction.atomic(using=using):  # what is told of it commits with it
+            super().save(*args, using=using, **kwargs)

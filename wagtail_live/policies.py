@@ -6,14 +6,16 @@ Blocking, as policies are.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from django.http import HttpRequest
 from wagtail.models import Site
 
-from wagtail_live import conf
+from wagtail_live import conf, rules
 from wagtail_live.events import Audience
 from wagtail_live.policy import Policy
+from wagtail_live.rules import Rule
 
 
 def audience(request: HttpRequest) -> Audience:
@@ -38,15 +40,19 @@ def asker(audience: Audience, collection: str) -> Audience:
 class Policies:
     """The policies of one evaluation, by collection."""
 
-    def __init__(self, audience: Audience) -> None:
+    def __init__(
+        self, audience: Audience, look_up: Callable[[], Iterable[Rule]] = rules.read
+    ) -> None:
         self._audience = audience
+        self._look_up = look_up
         self._found: dict[str, tuple[Policy, Audience]] = {}
         self._site_hosts: tuple[str, ...] | None = None
 
     def of(self, collection: str) -> tuple[Policy, Audience]:
         """Return the policy of ``collection`` and who asks it; no name is for what has no own."""
         if collection not in self._found:
-            policy: Policy = conf.policy(collection, self._hosts())(collection)
+            made = conf.policy(collection, self._hosts())
+            policy: Policy = made(collection, self._look_up)
             self._found[collection] = policy, asker(self._audience, collection)
         return self._found[collection]
 

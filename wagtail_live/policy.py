@@ -4,16 +4,17 @@ May this audience see it, and which fields? Unknown means no. Knows no socket.
 Wagtail's own rules are the ceiling: what the API v2 endpoints show, less what
 ``get_view_restrictions()`` hides (the API's queryset alone shows aliases of restricted pages), less
 what lies in restricted collections, less drafts. A site's policy, named by ``WAGTAIL_LIVE_POLICY``,
-subclasses ``Policy`` and narrows further.
+subclasses ``Policy`` and narrows further; so do the rules that administrators make.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from functools import reduce
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial, reduce
 from operator import or_
 from typing import Any
 
+from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.models import AnonymousUser
 from django.db.models import Model, Q, QuerySet
 from django.http import HttpRequest
@@ -26,9 +27,10 @@ from wagtail.models import (
     Site,
 )
 
-from wagtail_live import tickets
+from wagtail_live import conf, permissions, rules, tickets
 from wagtail_live.content import page_model
 from wagtail_live.events import Audience
+from wagtail_live.rules import Rule
 
 
 class Policy:
@@ -39,9 +41,15 @@ class Policy:
     Subclass it and call ``super()``: a policy may only take away.
     """
 
-    def __init__(self, collection: str = "") -> None:
-        """``collection``: the name that is asked about; empty for what no endpoint shows."""
+    def __init__(
+        self, collection: str = "", look_up: Callable[[], Iterable[Rule]] = rules.read
+    ) -> None:
+        """
+        ``collection``: the name that is asked about; empty for what no endpoint shows. ``look_up``
+        returns the rules of Settings > Live access.
+        """
         self.collection = collection
+        self._look_up = look_up
 
     def audience(self, request: HttpRequest) -> Audience:
         """
@@ -71,9 +79,16 @@ class Policy:
             collections=tickets.collections_of(auth),
         )
 
+    def follows(self, audience: Audience) -> bool:
+        """Return whether ``audience`` may follow the collection at all."""
+        return self._rules(audience) != []
+
     def visible(self, queryset: QuerySet[Any], audience: Audience) -> QuerySet[Any]:
         """Return the rows of ``queryset`` that ``audience`` may read, live ones only."""
         model = queryset.model
+        fit = self._rules(audience)
+        if fit is not None and self._shows(model):
+            queryset = rules.granted(fit, queryset, audience)
         if issubclass(model, page_model()):
             hidden = self.hidden_trees(audience)
             live = queryset.filter(live=True)
@@ -93,7 +108,38 @@ class Policy:
         A field that may not be read cannot be asked for, filtered or ordered by. A row of a list
         may be of a more special model than the list: what either hides is hidden there.
         """
-        return None
+        fit = self._rules(audience)
+        if fit is None or not self._shows(model):
+            return None
+        return rules.fields(fit) if fit else frozenset()
+
+    def events(self, audience: Audience) -> frozenset[str] | None:
+        """Return the events (``create`` and so on) that ``audience`` is told; None for all."""
+        return rules.events(self._rules(audience) or ())
+
+    def can(
+        self,
+        action: str,
+        subject: Model | type[Model],
+        audience: Audience,
+        user: AbstractBaseUser | AnonymousUser | None = None,
+    ) -> bool:
+        """
+        Return whether ``audience`` may do ``action`` to ``subject``, an object or a model.
+
+        ``view`` is to read what is live, ``draft`` what is not. Any other action is a permission of
+        Wagtail's (``add``, ``change``, ``delete``, ``publish`` and so on) that ``user`` must have
+        too: nobody writes without one. ``add`` is asked of the page that it is added below.
+        """
+        fit = self._rules(audience)
+        if action == "view":
+            return self.follows(audience) and self._contains(subject, self.visible, audience)
+        if fit is not None:
+            fit = [rule for rule in fit if (rule.drafts if action == "draft" else rule.writing)]
+            grant = partial(rules.granted, fit)
+            if not fit or not self._contains(subject, grant, audience):
+                return False
+        return user is not None and permissions.has(user, action, subject)
 
     def was_visible(self, model: type[Model], was: Mapping[str, Any], audience: Audience) -> bool:
         """
@@ -103,6 +149,9 @@ class Policy:
         Asked when a client resumes, with the rights of now.
         """
         if not was.get("live", True):
+            return False
+        fit = self._rules(audience)
+        if fit is not None and not rules.granted_then(fit, model, was, audience):
             return False
         path = was.get("path")
         if path is not None:
@@ -163,6 +212,41 @@ class Policy:
         roots = Collection.objects.filter(pk__in=list(collections)).values_list("path", flat=True)
         found = Collection.objects.filter(_below(roots)) if roots else Collection.objects.none()
         return set(found.values_list("pk", flat=True))
+
+    def knows_places(self, audience: Audience, *, moved: bool, deleted: bool) -> bool:
+        """
+        Return whether ``audience`` could read then where it can now, though pages ``moved`` or were
+        ``deleted`` since: a rule may be about the place of one of them.
+        """
+        fit = self._rules(audience) or ()
+        return not (moved and rules.have_places(fit)) and not (deleted and rules.lost_places(fit))
+
+    def _rules(self, audience: Audience) -> list[Rule] | None:
+        remembered: dict[Audience, list[Rule] | None] = self.__dict__.setdefault("_fitting", {})
+        if audience not in remembered:
+            if "_all_rules" not in self.__dict__:
+                self._all_rules = list(self._look_up())
+            remembered[audience] = rules.fitting(self._all_rules, self.collection, audience)
+        return remembered[audience]
+
+    def _shows(self, model: type[Model]) -> bool:
+        """Return whether ``model`` is what the collection is of, not what is nested in it."""
+        endpoint = conf.api_router()._endpoints.get(self.collection)
+        if endpoint is None:
+            return False
+        return issubclass(model, endpoint.model) or issubclass(endpoint.model, model)
+
+    def _contains(
+        self,
+        subject: Model | type[Model],
+        narrow: Callable[[QuerySet[Any], Audience], QuerySet[Any]],
+        audience: Audience,
+    ) -> bool:
+        """Return whether ``subject`` is one of the rows that ``narrow`` leaves; a model is."""
+        if isinstance(subject, type):
+            return True
+        rows = type(subject)._base_manager.filter(pk=subject.pk)
+        return narrow(rows, audience).exists()
 
 
 def _accepts(kind: str, passed: bool, groups: Iterable[int], audience: Audience) -> bool:

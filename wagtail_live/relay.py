@@ -290,6 +290,7 @@ class Relay:
 
     def _go_to(self, position: Position) -> None:
         """Go on from ``position``, whatever was before."""
+        self.source.forget()
         self.hub.position = position
         self.past = Past(self.source, position)
 

@@ -10,7 +10,7 @@ Blocking: call it through ``database.run``.
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
@@ -35,13 +35,14 @@ from wagtail.api.v2.views import BaseAPIViewSet
 from wagtail.coreutils import get_dummy_request
 from wagtail.models import CollectionViewRestriction, PageViewRestriction, Site
 
-from wagtail_live import conf
+from wagtail_live import conf, rules
 from wagtail_live.content import kinds
 from wagtail_live.events import Answer, Audience, Query, Snapshot
 from wagtail_live.exceptions import Forbidden, InvalidQuery
 from wagtail_live.policies import Policies, asker
 from wagtail_live.policy import Policy
 from wagtail_live.references import References, shown
+from wagtail_live.rules import Rule
 
 logger = logging.getLogger("wagtail_live")
 
@@ -118,9 +119,16 @@ def _hold_to_limits(pairs: list[tuple[str, str]]) -> None:
 class Representation:
     """What one query shows one audience, now."""
 
-    def __init__(self, query: Query, audience: Audience) -> None:
+    def __init__(
+        self,
+        query: Query,
+        audience: Audience,
+        look_up: Callable[[], Iterable[Rule]] = rules.read,
+    ) -> None:
+        """``look_up`` returns the rules of Settings > Live access."""
         self.query = query
         self.audience = audience
+        self._look_up = look_up
         self.router = conf.api_router()
         endpoint = self.router._endpoints.get(query.collection)
         opened = audience.collections
@@ -131,7 +139,7 @@ class Representation:
     @property
     def policy(self) -> Policy:
         """A policy for one evaluation."""
-        return Policies(self.audience).of(self.query.collection)[0]
+        return Policies(self.audience, self._look_up).of(self.query.collection)[0]
 
     @property
     def asker(self) -> Audience:
@@ -182,7 +190,9 @@ class Representation:
         if self.query.item is not None:
             row, anchors = self._item()
             rows: dict[Hashable, str] = {self.query.item: row} if row is not None else {}
-            return Answer(frozenset({self.query.item}), rows, anchors=anchors)
+            return Answer(
+                frozenset({self.query.item}), rows, anchors=anchors, events=self._events()
+            )
         try:
             # It was possible once: anything but a refusal is trouble, to be tried again.
             with _refusals():
@@ -190,7 +200,7 @@ class Representation:
                 queryset = self._filtered(view)
         except (InvalidQuery, Forbidden) as refused:
             logger.info("a live query has become impossible, it holds nothing: %s", refused)
-            return Answer(keys, {}, held=frozenset())
+            return Answer(keys, {}, held=frozenset(), events=self._events())
         held = None
         if compare or len(keys) > KEYS_LIMIT:
             held = frozenset(queryset.order_by().values_list("pk", flat=True))
@@ -200,7 +210,7 @@ class Representation:
         rows = self._rows(view, queryset.filter(pk__in=keys)[: limit + 1]) if keys else {}
         if len(rows) > limit:
             return Answer(keys, {}, held=held, too_many=True)
-        return Answer(keys, rows, held=held)
+        return Answer(keys, rows, held=held, events=self._events())
 
     def was_visible(self, label: str, was: Mapping[str, Any]) -> bool:
         """Return whether the audience could read an object of the model that was so visible."""
@@ -208,12 +218,19 @@ class Representation:
 
     def readable(self, queryset: QuerySet[Any]) -> QuerySet[Any]:
         """Return the rows of ``queryset``, of any model, that the audience may read."""
-        return _Narrowed(self.router, self.query.collection, self.audience).readable(queryset)
+        policies = Policies(self.audience, self._look_up)
+        return _Narrowed(self.router, self.query.collection, policies).readable(queryset)
+
+    def _events(self) -> frozenset[str] | None:
+        return self.policy.events(self.asker)
 
     def _view(self, action: str = "listing_view") -> BaseAPIViewSet:
         site = Site.objects.filter(pk=self.asker.site).first()
         http_request: Any = _http_request(self.query, self.asker, site)
-        narrowed = _Narrowed(self.router, self.query.collection, self.audience)
+        policies = Policies(self.audience, self._look_up)
+        if not policies.of(self.query.collection)[0].follows(self.asker):
+            raise Forbidden
+        narrowed = _Narrowed(self.router, self.query.collection, policies)
         http_request.wagtailapi_router = narrowed
         view = narrowed.narrow(self.endpoint, self.query.collection)()
         view.request = Request(http_request)
@@ -259,10 +276,10 @@ class _Narrowed:
     the one that the nested object is of.
     """
 
-    def __init__(self, router: WagtailAPIRouter, collection: str, audience: Audience) -> None:
+    def __init__(self, router: WagtailAPIRouter, collection: str, policies: Policies) -> None:
         self._router = router
         self._collection = collection
-        self._policies = Policies(audience)
+        self._policies = policies
         self._fields: dict[tuple[str, type[Model]], frozenset[str] | None] = {}
         self._references = References(self.readable)
 

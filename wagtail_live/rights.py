@@ -23,6 +23,7 @@ from django.utils import timezone
 
 from wagtail_live import conf, log
 from wagtail_live.events import Kind
+from wagtail_live.models import AccessRule
 
 #: What entries about sessions are labelled, whatever keeps the sessions.
 SESSION = "sessions.session"
@@ -49,6 +50,7 @@ def connect() -> None:
     for given in _installed("wagtailcore", *GRANTS, "APIToken"):
         _connect(given, written)
     _connect(Group, written)
+    _connect(AccessRule, written)
     for of, name in ((user, "groups"), (user, "user_permissions"), (Group, "permissions")):
         _connect(_through(of, name), {m2m_changed: granted})
     _connect(_session_model(), {pre_delete: session_ending})
@@ -117,6 +119,8 @@ def signed_out(request: Any, **kwargs: Any) -> None:
 
 def _concerned(instance: Any) -> tuple[type[Model], Any]:
     """Return whom a change of ``instance`` concerns, as model and key."""
+    if isinstance(instance, AccessRule):
+        return AccessRule, ""
     if type(instance).__name__ in GRANTS:
         return Group, instance.group_id
     return _base(type(instance)), None if instance._state.adding else instance.pk

@@ -25,6 +25,7 @@ from wagtail.models import (
     PageViewRestriction,
     ReferenceIndex,
     Site,
+    TranslatableMixin,
 )
 from wagtail.signals import post_page_move, pre_page_move
 
@@ -287,7 +288,7 @@ def _is_elsewhere(instance: Any, before: Mapping[str, Any]) -> bool:
 
 def _gone(instance: Any) -> dict[str, Any]:
     columns = _visibility_columns(type(instance))
-    names = {"collection": "collection_id"}
+    names = {"collection": "collection_id", "locale": "locale_id"}
     was = {column: getattr(instance, names.get(column, column)) for column in columns}
     return {"pk": instance.pk, "model": _specific(instance)._meta.label_lower, **was}
 
@@ -301,9 +302,11 @@ def _note_restrictions(gone: list[dict[str, Any]]) -> None:
 
 
 def _visibility_columns(model: type[Model]) -> list[str]:
+    columns = ["locale"] if issubclass(model, TranslatableMixin) else []
     if issubclass(model, page_model()):
-        return ["live", "path", "url_path"]
-    columns = ["live"] if issubclass(model, DraftStateMixin) else []
+        return ["live", "path", "url_path", *columns]
+    if issubclass(model, DraftStateMixin):
+        columns.append("live")
     names = {field.name: field.related_model for field in model._meta.concrete_fields}
     return columns + (["collection"] if names.get("collection") is Collection else [])
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 
-from wagtail_live import head, history, impact, numbering, retention, tickets
-from wagtail_live.events import Audience, Entry, Gap, Missed, Position, Query, Touched
+from wagtail_live import head, history, impact, numbering, retention, rules, tickets
+from wagtail_live.events import Audience, Entry, Gap, Kind, Missed, Position, Query, Touched
 from wagtail_live.hub import LiveQuery
 from wagtail_live.missed import missed
 from wagtail_live.noticed import unnoticed
@@ -32,7 +32,14 @@ class Source:
 
     def since(self, position: Position) -> list[Entry]:
         """Return what follows ``position``, some at a time, or raise ``BadCursor``."""
-        return history.since(position)
+        found = history.since(position)
+        if any(entry.kind is Kind.RIGHTS and not entry.object_id for entry in found):
+            self.forget()
+        return found
+
+    def forget(self) -> None:
+        """Remember nothing of before: the log may have said something else. Does not block."""
+        rules.forget()
 
     def until(self, position: Position, *, limit: int) -> tuple[Position, list[Entry]]:
         """Return the last entries up to ``position`` and what is before the first of them."""
@@ -48,7 +55,7 @@ class Source:
 
     def representation(self, query: Query, audience: Audience) -> Representation:
         """Return what ``query`` shows ``audience``."""
-        return Representation(query, audience)
+        return Representation(query, audience, rules.remembered)
 
     def missed(
         self, representation: Representation, live_query: LiveQuery, gap: Gap, *, limit: int

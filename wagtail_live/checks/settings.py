@@ -42,6 +42,7 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
     return [
         *_router(),
         *_policy(),
+        *_closed(),
         *_origins(),
         *_numbers(),
         *_health_token(),
@@ -112,6 +113,23 @@ def _places(places: Iterable[tuple[str, str]]) -> list[CheckMessage]:
             for kind, name in places
             if kind == "sites" and not re.fullmatch(r"[^\s:/@]+(:\d+)?", name)
         ),
+    ]
+
+
+def _closed() -> list[CheckMessage]:
+    closed = conf.settings.closed_collections
+    try:
+        collections = set(conf.api_router()._endpoints)
+    except (AttributeError, LiveConfigurationError):
+        return []  # said already
+    unknown = [closed] if isinstance(closed, str) else sorted(set(closed) - collections)
+    return [
+        Error(
+            f"WAGTAIL_LIVE_CLOSED_COLLECTIONS has {name!r}, which is no collection of your router.",
+            hint=f"Give it a list with some of {', '.join(sorted(collections))}.",
+            id="wagtail_live.E010",
+        )
+        for name in unknown
     ]
 
 
