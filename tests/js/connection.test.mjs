@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { connect } from "../../wagtail_live/static/wagtail_live/wagtail-live.js";
-import { FakeWindow, following, world } from "./fakes.mjs";
+import { FakeWindow, following, settle, world } from "./fakes.mjs";
 
 test("opens at once and tells its status", () => {
   const { live, sockets, statuses, accept } = world();
@@ -351,4 +351,81 @@ test("another transport can take the socket's place", () => {
   const { uid } = JSON.parse(sent[0]);
   events.received(JSON.stringify({ type: "subscription", event: "init", data: [], uid }));
   assert.deepEqual(messages, [{ event: "init", data: [] }]);
+});
+
+test("says who it is on each connection before it asks for anything", async () => {
+  const tickets = ["one", "two"];
+  const { live, sockets, clock, accept } = world({
+    auth: async () => ({ ticket: tickets.shift() }),
+  });
+  live.subscribe("pages", {}, () => {});
+  for (const ticket of ["one", "two"]) {
+    accept();
+    assert.equal(live.status === "connected", false);
+    await settle();
+    assert.equal(live.status, "connected");
+    const [auth, { type }] = sockets.at(-1).take();
+    assert.deepEqual(auth, { type: "auth", ticket });
+    assert.equal(type, "subscribe");
+    sockets.at(-1).drop();
+    clock.pass(1);
+  }
+});
+
+test("says nothing when there is nothing to say", async () => {
+  const { live, socket, accept } = world({ auth: () => null });
+  live.subscribe("pages", {}, () => {});
+  accept();
+  await settle();
+  assert.deepEqual(socket.take().map(({ type }) => type), ["subscribe"]);
+});
+
+test("tells why it could not say who it is, and tries again", async () => {
+  const { clock, sockets, errors, accept } = world({
+    auth() {
+      throw new Error("no ticket today");
+    },
+  });
+  accept();
+  await settle();
+  assert.deepEqual(errors.map(({ code, message }) => [code, message]), [
+    ["CONNECTION_FAILED", "no ticket today"],
+  ]);
+  clock.pass(clock.next);
+  assert.equal(sockets.length, 2);
+});
+
+test("what was asked for a connection that is gone is not said on the next one", async () => {
+  const asked = [];
+  const { live, socket, sockets, clock, accept } = world({
+    auth: () => new Promise((resolve, reject) => asked.push({ resolve, reject })),
+  });
+  live.subscribe("pages", {}, () => {});
+  accept();
+  socket.send = () => assert.ok(socket.isClosed);
+  socket.drop();
+  clock.pass(1);
+  asked[0].resolve({ ticket: "old" });
+  await settle();
+  assert.equal(live.status, "reconnecting");
+  accept();
+  asked[1].resolve({ ticket: "new" });
+  await settle();
+  assert.deepEqual(sockets.at(-1).take().map(({ ticket }) => ticket), ["new", undefined]);
+  assert.equal(live.status, "connected");
+});
+
+test("a refusal of who it is reaches the error listeners", async () => {
+  const { live, sockets, errors, accept } = world({ auth: () => ({ ticket: "used" }) });
+  const stream = live.subscribe("pages");
+  accept();
+  await settle();
+  const error = { code: "INVALID_CREDENTIALS", message: "Used." };
+  const [, { uid }] = sockets.at(-1).take();
+  sockets.at(-1).say(
+    { type: "auth", status: "error", error },
+    { type: "subscribe", status: "error", error, uid },
+  );
+  assert.deepEqual(errors.map(({ code }) => code), [error.code, error.code]);
+  await assert.rejects(stream[Symbol.asyncIterator]().next(), { code: error.code });
 });

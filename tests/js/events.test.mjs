@@ -495,3 +495,34 @@ test("a tab for which the server's limit leaves no room opens a stream of its ow
   assert.ok(own.messages.length >= 1);
   assert.ok(request.isGone && leader);
 });
+
+test("says on each stream who it is, first, and shares none with another tab", async () => {
+  const browser = new Browser();
+  const tickets = ["one", "two"];
+  const auth = async () => ({ ticket: tickets.shift() });
+  browser.open(["pages"], { auth });
+  const first = await browser.accept();
+  assert.deepEqual(
+    first.messages.map(({ type, ticket }) => [type, ticket]),
+    [["auth", "one"], ["subscribe", undefined]],
+  );
+  first.say({ type: "auth", status: "ok" }, ...inits({ messages: first.messages.slice(1) }));
+  browser.open(["images"], { auth });
+  const second = await browser.accept();
+  assert.deepEqual(
+    second.messages.map(({ ticket, collection }) => ticket ?? collection),
+    ["two", "images"],
+  );
+  assert.equal(browser.streams.length, 2);
+});
+
+test("tells why it could not say who it is on a stream, and asks for none", async () => {
+  const browser = new Browser();
+  const tab = browser.open(["pages"], {
+    auth: () => Promise.reject(new Error("no ticket today")),
+  });
+  await browser.until(() => tab.errors.length > 0);
+  const [{ code, message }] = tab.errors;
+  assert.deepEqual([code, message], ["CONNECTION_FAILED", "no ticket today"]);
+  assert.deepEqual(browser.requests, []);
+});

@@ -87,6 +87,12 @@ async function read(): Promise<void> {
 }
 void read;
 
+connect("/websocket", { auth: () => null });
+connect("/websocket", { auth: async () => ({ ticket: "x" }) });
+connect("/websocket", { auth: () => ({ access_token: "x" }) });
+// @ts-expect-error: nobody signs in with a password here
+connect("/websocket", { auth: () => ({ email: "x", password: "y" }) });
+
 // @ts-expect-error: a subscription with a handler is not read as well
 list[Symbol.asyncIterator];
 // @ts-expect-error: no such event

@@ -66,7 +66,7 @@ async function refusal(response) {
 }
 
 /** One request and its stream. Answers a function that ends it; after that it tells nothing more. */
-function openStream(address, messages, { window, clock }, { alive, frame, again, lost }) {
+function openStream(address, messages, { window, clock, auth }, { alive, frame, again, lost }) {
   const aborting = new AbortController();
   const { signal } = aborting;
   let timer, hasBegun, isFarewell;
@@ -107,6 +107,13 @@ function openStream(address, messages, { window, clock }, { alive, frame, again,
       ANSWER_SECONDS,
       "The event stream does not begin: the server is not there, or a proxy on the way buffers it.",
     );
+    try {
+      const message = auth && (await auth());
+      if (message) messages.unshift({ type: "auth", ...message });
+    } catch ({ message }) {
+      end(lost, "CONNECTION_FAILED", message);
+    }
+    if (signal.aborted) return;
     const response = await (window.fetch ?? fetch)(address, {
       method: "POST",
       body: JSON.stringify(messages), // as text/plain: no preflight
@@ -411,7 +418,8 @@ export function eventStream(url, options, { opened, received, lost, followed }) 
     if (!isClosed) received(text);
   }
 
-  const canShare = window.navigator?.locks && window.BroadcastChannel;
+  // Tabs may be different people.
+  const canShare = !options.auth && window.navigator?.locks && window.BroadcastChannel;
   let stream = (canShare ? keepTogether : keepAlone)(address, options, own, { messages, hear });
 
   return {

@@ -128,7 +128,15 @@ export type Transport = (
   events: TransportEvents,
 ) => { send(text: string): void; close(): void };
 
+/** What an `auth` message may say. */
+export type Credentials = { access_token: string } | { ticket: string };
+
 export interface ConnectOptions {
+  /**
+   * Who connects, asked anew for each connection, before anything is subscribed. Nothing: whoever the
+   * cookies say. When it fails, the connection is tried again later.
+   */
+  auth?: () => Credentials | null | undefined | Promise<Credentials | null | undefined>;
   /** Bounds of the wait before a new attempt, in seconds: 0.5 and 30. */
   backoff?: { min?: number; max?: number };
   /** The server's heartbeat, 30: a link silent for two and a half of them is given up. */

@@ -1,11 +1,19 @@
 // Manual: docs/reference/client.md
 
-const LIMIT = 10_000; // ids remembered, and unread changes
+const LIMIT = 10_000;
 const CHANGES = ["delete", "create", "update"];
 
-function webSocket(url, { WebSocket }, { opened, received, lost }) {
+function webSocket(url, { WebSocket, auth }, { opened, received, lost }) {
   const socket = new WebSocket(url);
-  socket.onopen = opened;
+  socket.onopen = async () => {
+    try {
+      const message = auth && (await auth());
+      if (message) socket.send(JSON.stringify({ type: "auth", ...message }));
+      socket.onopen && opened();
+    } catch ({ message }) {
+      socket.onopen && lost("CONNECTION_FAILED", message);
+    }
+  };
   socket.onmessage = ({ data }) => received(data);
   socket.onclose = ({ code }) => lost(code);
   return {
@@ -92,7 +100,7 @@ function keepOpen(url, options, delay, on) {
     drop();
     if (code === 4401 || code === 4403) return on.refused(code);
     if (message) on.error(code, message);
-    patient = code === 1009 || code === 4429; // we sent too much
+    patient = code === 1009 || code === 4429;
     after(offline() ? backoff.max : Math.max(wait, (patient * backoff.max) / 2), open);
     on.lost();
   }
@@ -205,7 +213,7 @@ export function connect(url, options) {
   const followed = new Map(); // uid -> entry
   let status = "connecting";
   let uids = 0;
-  let spread = 0; // seconds over which clients shall return
+  let spread = 0; // seconds to return in
 
   const delay = (attempts, isReturn) =>
     random() * Math.max(isReturn ? spread : 0, Math.min(backoff.max, backoff.min * 2 ** attempts));
@@ -239,7 +247,7 @@ export function connect(url, options) {
     connection.send({ ...request, uid, cursor });
   }
 
-  /** Asks later, and drops what the old uid still brings. */
+  /** Asks later; drops what is under way. */
   function restart(entry) {
     end(entry);
     follow(entry);
