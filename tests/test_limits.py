@@ -230,6 +230,18 @@ class TestMessages:
         assert closed.value.code == 4429
 
 
+@pytest.mark.usefixtures("quiet_relay", "committed")
+async def test_too_large_a_message_closes_though_it_is_no_text(settings: Any) -> None:
+    settings.WAGTAIL_LIVE_MAX_MESSAGE_BYTES = 1024
+    async with LiveClient() as client:
+        client.say(b"x" * 1024)
+        assert (await client.hear())["error"]["code"] == "INVALID_PAYLOAD"
+        client.say(b"x" * 1025)
+        with pytest.raises(Closed) as closed:
+            await client.hear()
+    assert closed.value.code == 1009
+
+
 class TestQueries:
     @pytest.mark.parametrize(
         "query",

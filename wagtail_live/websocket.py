@@ -103,9 +103,15 @@ class _Connection:
         try:
             while (message := await self._receive())["type"] != "websocket.disconnect":
                 if self._closing is None:
-                    session.receive(message.get("text"))
+                    self._take(message, session)
         finally:
             session.close()
+
+    def _take(self, message: Message, session: Session) -> None:
+        if len(message.get("bytes") or b"") > settings.max_message_bytes:
+            self.hang_up(CloseCode.TOO_LARGE)
+        else:
+            session.receive(message.get("text"))
 
     async def _part(self) -> None:
         """Give the close frame the time that it needs when the server would not wait for it."""
