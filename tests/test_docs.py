@@ -178,6 +178,8 @@ def _reset_reasons() -> Iterator[str]:
             match node:
                 case ast.Call(func=ast.Name("BadCursor"), args=[ast.Constant(str(reason))]):
                     yield reason
+                case ast.keyword("renew", ast.Constant(str(reason))):
+                    yield reason
                 case ast.Assign(targets=[ast.Name("reason")], value=ast.Constant(str(reason))):
                     yield reason
                 case ast.keyword(arg="renew", value=ast.Constant(str(reason))):

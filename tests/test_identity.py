@@ -17,10 +17,10 @@ from wagtail_live.exceptions import InvalidCredentials
 from wagtail_live.handshake import http_request
 from wagtail_live.identity import (
     Credentials,
-    anonymity,
     credentials,
     ends_at,
     identify,
+    key,
     presented,
 )
 from wagtail_live.policy import Policy
@@ -161,8 +161,8 @@ def test_strangers_who_ask_the_same_host_are_alike() -> None:
     one, other = asked(OWN), asked(OWN)
     assert one is not None
     assert other is not None
-    assert anonymity(one, NOTHING) is not None
-    assert anonymity(one, NOTHING) == anonymity(other, NOTHING)
+    assert key(one, NOTHING) is not None
+    assert key(one, NOTHING) == key(other, NOTHING)
 
 
 @override_settings(ALLOWED_HOSTS=["*"])
@@ -170,13 +170,17 @@ def test_strangers_who_ask_another_host_are_not() -> None:
     one, other = asked(host=b"one.example.com"), asked(host=b"other.example.com")
     assert one is not None
     assert other is not None
-    assert anonymity(one, NOTHING) != anonymity(other, NOTHING)
+    assert key(one, NOTHING) != key(other, NOTHING)
 
 
-def test_who_has_a_session_is_like_nobody_else() -> None:
-    request = http_request(scope((b"origin", OWN), (b"cookie", b"sessionid=x")))
-    assert request is not None
-    assert anonymity(request, NOTHING) is None
+def test_who_has_a_session_is_like_those_who_have_the_same() -> None:
+    some = [
+        http_request(scope((b"origin", OWN), (b"cookie", b"sessionid=" + name)))
+        for name in (b"x", b"x", b"y")
+    ]
+    keys = [key(one, NOTHING) for one in some if one is not None]
+    assert keys[0] == keys[1] != keys[2]
+    assert keys[0] != key(asked(OWN) or some[0], NOTHING)
 
 
 @pytest.mark.parametrize(("policy", "alike"), [("NarrowPolicy", True), ("CuriousPolicy", False)])
@@ -184,14 +188,22 @@ def test_a_policy_that_looks_at_more_is_shown_everybody(policy: str, alike: bool
     request = asked(OWN)
     assert request is not None
     with override_settings(WAGTAIL_LIVE_POLICY=f"tests.test_identity.{policy}"):
-        assert (anonymity(request, NOTHING) is not None) is alike
+        assert (key(request, NOTHING) is not None) is alike
 
 
-@pytest.mark.parametrize("header", [b"Bearer x", b"bearer x", b"Bearer"])
-def test_who_brought_a_token_is_like_nobody_else(header: bytes) -> None:
-    request = http_request(scope((b"authorization", header)))
+def test_who_brought_a_token_is_like_those_who_brought_it_too() -> None:
+    request = http_request(scope((b"cookie", b"sessionid=x")))
     assert request is not None
-    assert anonymity(request, credentials(request)) is None
+    brought = Credentials("x")
+    assert key(request, brought) == key(request, Credentials("x"))
+    assert key(request, brought) not in {key(request, Credentials("y")), key(request, NOTHING)}
+
+
+def test_who_brought_a_ticket_is_like_nobody_else() -> None:
+    request = asked(OWN)
+    assert request is not None
+    one, other = presented(Auth(ticket="x")), presented(Auth(ticket="x"))
+    assert key(request, one) != key(request, other)
 
 
 # Access tokens

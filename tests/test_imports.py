@@ -96,7 +96,9 @@ ALLOWED = {
         "tail",
     },
     "past": {"database", "events", "exceptions", "source", "tail"},
+    "askers": {"conf", "events", "exceptions", "feed", "rights"},
     "relay": {
+        "askers",
         "bell",
         "conf",
         "counts",
@@ -124,6 +126,8 @@ ALLOWED = {
         "models",
     },
     "session": {
+        "askers",
+        "rights",
         "conf",
         "database",
         "events",
@@ -338,6 +342,7 @@ def test_nothing_needs_what_is_for_tests() -> None:
 
 def test_writing_ends_at_the_log() -> None:
     delivery = {
+        "askers",
         "changes",
         "feed",
         "history",

@@ -16,7 +16,6 @@ from tests import newsroom
 from tests.live import caught_up, end, settled, sync
 from tests.newsroom import Newsroom, publish
 from wagtail_live import feed, head, history, relay
-from wagtail_live.events import Audience
 from wagtail_live.exceptions import ServiceUnavailable
 from wagtail_live.models import Entry, Head
 from wagtail_live.representation import Representation
@@ -396,25 +395,6 @@ async def test_the_log_is_pruned_in_the_background(
         async with asyncio.timeout(5):
             while await sync(Entry.objects.exists):
                 await asyncio.sleep(0.01)
-
-
-async def test_equal_strangers_share_a_look_up_that_is_under_way_and_no_other() -> None:
-    asked: list[str] = []
-    answer = asyncio.Event()
-
-    async def look_up() -> Audience:
-        asked.append("who?")
-        await answer.wait()
-        return Audience()
-
-    current = relay.current()
-    one, two = current.shared("stranger", look_up), current.shared("stranger", look_up)
-    somebody, another = current.shared(None, look_up), current.shared(None, look_up)
-    answer.set()
-    assert await asyncio.gather(one, two, somebody, another) == [Audience()] * 4
-    assert len(asked) == 3
-    await current.shared("stranger", look_up)
-    assert len(asked) == 4
 
 
 async def test_trouble_with_a_query_is_not_taken_for_its_end(

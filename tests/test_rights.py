@@ -21,6 +21,7 @@ from wagtail.models import Collection, GroupCollectionPermission, GroupPagePermi
 from tests.newsroom import add_user
 from wagtail_live import head, history, impact, numbering, rights
 from wagtail_live.events import Entry, Kind, Position
+from wagtail_live.models import AccessRule
 
 pytestmark = [pytest.mark.databases, pytest.mark.usefixtures("committed")]
 
@@ -207,6 +208,14 @@ def test_a_proxy_of_the_user_is_the_user(ada: User, heard: Heard) -> None:
         patch.setattr(rights.apps, "get_models", lambda: [User, Reader])
         rights.connect()
     assert heard(Reader.objects.get(pk=ada.pk).save) == [about(ada)]
+
+
+def test_a_rule_of_access_is_about_everybody_also_when_it_is_saved_by_itself(heard: Heard) -> None:
+    everybody = [("wagtail_live.accessrule", "")]
+    rule = AccessRule(collection="pages")
+    assert heard(rule.save) == everybody
+    assert heard(rule.save) == everybody
+    assert heard(rule.delete) == everybody
 
 
 def test_an_entry_about_somebody_touches_no_live_query() -> None:

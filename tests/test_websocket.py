@@ -774,9 +774,10 @@ class TestAuth:
             assert (await client.hear())["status"] == "ok"
             await client.subscribe("pages", self.PRIVATE, uid="a")
             client.say({"type": "auth", "access_token": "wagtail_x"})
-            for kind in ("auth", "subscribe"):
-                answer = await client.hear()
+            refused, deleted, ended = [await client.hear() for _ in range(3)]
+            for answer, kind in (refused, "auth"), (ended, "subscription"):
                 assert (answer["type"], answer["error"]["code"]) == (kind, "INVALID_CREDENTIALS")
+            assert deleted["event"] == "delete"
             await sync(lambda: publish(news.opera, title="Opera!"))
             assert await settled(client) == []
             answer = await client.subscribe("pages", self.PRIVATE, uid="b")

@@ -35,6 +35,7 @@ class Settings:
     poll_seconds: float = 1.0
     retention_hours: float = 24.0
     heartbeat_seconds: float = 30.0
+    recheck_seconds: float = 60.0
     max_subscriptions: int = 50
     max_connections_per_address: int = 200
     trusted_proxies: int = 0

@@ -86,6 +86,10 @@ class Feed:
         """Everything up to here is in what the followers have."""
         return self._covered if self.busy else self.hub.position
 
+    def told(self) -> frozenset[Hashable]:
+        """Return the keys that its followers have been told of."""
+        return frozenset() if self.live_query is None else frozenset(self.live_query.told)
+
     @property
     def busy(self) -> bool:
         """Whether batches wait or are being worked on."""
@@ -95,7 +99,7 @@ class Feed:
         """Give ``follower`` its base or what it missed, and let it follow."""
         async with self.lock:
             live_query = await self._opened()
-            reset = None
+            reset = None if follower.had is None else "access_changed"
             if cursor is not None:
                 try:
                     await self._resume(live_query, follower, cursor)
@@ -104,6 +108,8 @@ class Feed:
                     reset = error.reason
             snapshot, covered = await self._proven_base(live_query)
             sealed = self._seal(covered)
+            if follower.had is not None:
+                follower.take_back(follower.had - snapshot.held)
             follower.outbox.write(
                 live_query.base(
                     snapshot,
@@ -318,6 +324,12 @@ class Feed:
             snapshot = await self._look(self.representation.snapshot, upto)
         except BadCursor:
             raise
+        except Forbidden as error:
+            if reason == "access_changed":
+                live_query.take_back(live_query.told)
+                live_query.end(error)
+                return
+            snapshot = Snapshot(frozenset(), ())
         except LiveError as error:
             # The item is gone, or the page that the query names.
             logger.debug("a live query became empty: %s", error)

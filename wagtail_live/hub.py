@@ -24,13 +24,22 @@ DIGESTS_LIMIT = 1000
 
 @dataclass(frozen=True, slots=True)
 class Follower:
-    """One subscription of one client; its first answer advises ``reconnect_seconds``."""
+    """
+    One subscription of one client; its first answer advises ``reconnect_seconds``. ``had``: the
+    keys it was told of with other rights than it has now; what it lost is taken back first.
+    """
 
     outbox: Outbox
     uid: str | None
     event: protocol.Event | None
     ended: Callable[[], None]
     reconnect_seconds: int | None = None
+    had: frozenset[Hashable] | None = None
+
+    def take_back(self, keys: Set[Hashable]) -> None:
+        """Tell that ``keys`` are not to be seen any more."""
+        for text in _frames(_changes((), (), keys), self.uid, self.event, cursor=None):
+            self.outbox.write(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,12 +225,19 @@ class LiveQuery:
         self.add(follower)
 
     def renew(self, snapshot: Snapshot, reason: str, cursor: str) -> None:
-        """Give every follower a fresh base."""
+        """Give every follower a fresh base; what it may not see any more is taken back before."""
+        if reason == "access_changed":
+            self.take_back(self.told - snapshot.held)
         self.rebase(snapshot)
         for (uid, event), group in self.followers.items():
             frame = self.base(snapshot, uid, event, cursor, reset=reason)
             for follower in group:
                 follower.outbox.write(frame)
+
+    def take_back(self, keys: Set[Hashable]) -> None:
+        """Tell every follower that ``keys`` are not to be seen any more."""
+        for follower in self:
+            follower.take_back(keys)
 
     def rebase(self, snapshot: Snapshot) -> None:
         """Take ``snapshot`` as what followers have from now on."""
@@ -344,7 +360,10 @@ def _told(changes: list[tuple[str, str]], events: Set[str] | None) -> list[tuple
 
 
 def _frames(
-    changes: list[tuple[str, str]], uid: str | None, wanted: protocol.Event | None, cursor: str
+    changes: list[tuple[str, str]],
+    uid: str | None,
+    wanted: protocol.Event | None,
+    cursor: str | None,
 ) -> list[str]:
     """Return the frames of one change. Only the last has the cursor: before it not all is there."""
     chosen = [change for change in changes if wanted is None or change[0] == wanted]

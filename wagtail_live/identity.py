@@ -2,7 +2,7 @@
 Who an asker is now, told from what the client brought: cookies, an access token or a ticket.
 
 May be asked again and again for the same connection, and reads everything anew each time. Knows no
-transport. Blocking, but for ``credentials`` and ``anonymity``.
+transport. Blocking, but for ``credentials`` and ``key``.
 """
 
 from __future__ import annotations
@@ -57,17 +57,15 @@ def presented(message: Auth) -> Credentials:
     return Credentials(access_token=None if message.access_token is UNSET else message.access_token)
 
 
-def anonymity(request: HttpRequest, brought: Credentials) -> Hashable | None:
+def key(request: HttpRequest, brought: Credentials) -> Hashable | None:
     """
-    Return what all have in common who ask as ``request`` does and are nobody, or None for who is
-    somebody, or may be for a policy of the site's own.
+    Return what all have in common who ask as ``request`` does and are the same to a policy, or None
+    for who may be like nobody else to a policy of the site's own.
     """
-    name, _ = conf.session_cookie()
-    if brought or name in request.COOKIES:
-        return None
     if any(policy.audience is not Policy.audience for policy in conf.policies()):
         return None
-    return request.get_host(), request.get_port()
+    name, _ = conf.session_cookie()
+    return request.get_host(), request.get_port(), brought or request.COOKIES.get(name)
 
 
 def identify(request: HttpRequest, brought: Credentials) -> HttpRequest:
@@ -94,9 +92,20 @@ def identify(request: HttpRequest, brought: Credentials) -> HttpRequest:
     return cast("HttpRequest", asker)
 
 
-def ends_at(asker: HttpRequest) -> datetime | None:
+def ends_at(asker: Any) -> datetime | None:
     """Return when ``asker`` ends to be who that is, as far as that is known beforehand."""
-    found: datetime | None = getattr(asker.auth, "ends_at", None)  # type: ignore[attr-defined]
+    ends = [getattr(asker.auth, "ends_at", None), _session_ends_at(asker.session.session_key)]
+    return min((one for one in ends if one is not None), default=None)
+
+
+def _session_ends_at(key: str | None) -> datetime | None:
+    """Return when a session ends that a table keeps."""
+    _, engine = conf.session_cookie()
+    store: Any = import_module(engine).SessionStore
+    if key is None or not hasattr(store, "get_model_class"):
+        return None
+    rows = store.get_model_class()._base_manager.filter(session_key=key)
+    found: datetime | None = rows.values_list("expire_date", flat=True).first()
     return found
 
 
@@ -117,6 +126,7 @@ def _by_session(asker: Any, key: str | None) -> None:
     _, engine = conf.session_cookie()
     if key:
         asker.session = _ReadSession(import_module(engine).SessionStore(key).items())
+        asker.session.session_key = key if asker.session else None
     if asker.session:
         asker.user = get_user(asker)
 
@@ -127,6 +137,8 @@ class _ReadSession(dict[str, Any]):
     key and deletes one that it refuses: a WebSocket has no way to hand the browser a new cookie,
     so that would sign people out.
     """
+
+    session_key: str | None = None
 
     def cycle_key(self) -> None:
         """Keep the key."""

@@ -161,7 +161,8 @@ def stated(instance: Any) -> bool:
     if announced is None:
         return False
     row, kind, model, key = announced
-    settle(row, kind, model, key or instance.pk)
+    # A row that was added has its key only now; without one, an entry of rights is about everybody.
+    settle(row, kind, model, key if kind is Kind.RIGHTS else key or instance.pk)
     return True
 
 

@@ -38,6 +38,8 @@ class Outbox:
 
     __slots__ = (
         "_closed",
+        "_held",
+        "_held_bytes",
         "_kept",
         "_kept_bytes",
         "_marks",
@@ -67,20 +69,40 @@ class Outbox:
         self._task: asyncio.Task[None] | None = None
         self._room: asyncio.Future[None] | None = None
         self._closed = False
+        #: What was written since ``hold``, and whether it is news.
+        self._held: list[tuple[str, bool]] | None = None
+        self._held_bytes = 0
 
     def write(self, frame: str) -> None:
-        """Send ``frame`` now, or keep it until the client reads again."""
-        if self._closed:
-            return
-        if self._task is None and not self._kept and self._may_send:
-            self._start(frame)
+        """Send ``frame``, news of a subscription, or keep it until the client reads again."""
+        if self._held is None:
+            self._pass(frame)
         else:
-            self._keep(frame)
+            self._hold_back(frame, is_news=True)
+
+    def answer(self, frame: str) -> None:
+        """Send ``frame``, which is no news but an answer, in its order among the others."""
+        if self._held is None:
+            self._pass(frame)
+        else:
+            self._hold_back(frame, is_news=False)
+
+    def hold(self) -> None:
+        """Send nothing but pings until ``release``: what is written is kept, up to the bound."""
+        if self._held is None and not self._closed:
+            self._held = []
+
+    def release(self, *, news: bool) -> None:
+        """Send what was held, the ``news`` or only the rest."""
+        held, self._held, self._held_bytes = self._held or [], None, 0
+        for frame, is_news in held:
+            if news or not is_news:
+                self._pass(frame)
 
     def ping(self) -> None:
         """Ask for an answer, unless one is awaited that must come before anything else is sent."""
         if self._ping is not None and not self._closed and not self._kept:
-            self.write(self._ping)
+            self._pass(self._ping)
 
     def answered(self) -> bool:
         """
@@ -107,6 +129,7 @@ class Outbox:
         """Forget what is kept. Nothing is sent any more."""
         self._closed = True
         self._kept.clear()
+        self._held = None
         if self._task is not None:
             self._task.cancel()
         self._make_room()
@@ -115,6 +138,24 @@ class Outbox:
         """Wait until everything has been sent that may be sent before the next answer."""
         if self._task is not None:
             await asyncio.wait([self._task])
+
+    def _pass(self, frame: str) -> None:
+        if self._closed:
+            return
+        if self._task is None and not self._kept and self._may_send:
+            self._start(frame)
+        else:
+            self._keep(frame)
+
+    def _hold_back(self, frame: str, *, is_news: bool) -> None:
+        if self._held is None or self._closed:
+            return
+        if self._held_bytes > self._max_bytes:
+            self.close()
+            self._overflow()
+            return
+        self._held_bytes += _bytes(frame)
+        self._held.append((frame, is_news))
 
     @property
     def _may_send(self) -> bool:

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from random import uniform
-from typing import Any
 from weakref import WeakKeyDictionary
 
 from django.db import DatabaseError
 
 from wagtail_live import bell, database, status
+from wagtail_live.askers import Askers
 from wagtail_live.conf import settings
 from wagtail_live.counts import counts
 from wagtail_live.events import Audience, Batch, Entry, Gap, Position, Query, Touched
@@ -71,7 +71,7 @@ class Relay:
         self._kept = kept
         self.hub = Hub()
         self.past = Past(self.source, self.hub.position)
-        self._looking_up: dict[Hashable, asyncio.Task[Audience]] = {}
+        self.askers = Askers()
         #: How many clients this loop has.
         self.sessions = 0
         #: When, by the loop's clock, the last reading began that left nothing out.
@@ -92,7 +92,7 @@ class Relay:
 
         Raises ``Forbidden``, ``InvalidQuery`` or ``ServiceUnavailable``.
         """
-        await self._running()
+        await self.running()
         feed = self._feeds.get((query, audience))
         if feed is None:
             feed = self._feeds[query, audience] = Feed(query, audience, self)
@@ -110,22 +110,10 @@ class Relay:
             feed.live_query.discard(follower)
         self._release(feed)
 
-    def shared(
-        self, who: Hashable | None, look_up: Callable[[], Coroutine[Any, Any, Audience]]
-    ) -> asyncio.Task[Audience]:
-        """Look up who somebody is; those who are equal in ``who`` share one that is under way."""
-        task = None if who is None else self._looking_up.get(who)
-        if task is None:
-            task = asyncio.create_task(look_up())
-            if who is not None:
-                self._looking_up[who] = task
-                task.add_done_callback(lambda _: self._looking_up.pop(who))
-        return task
-
     @property
     def busy(self) -> bool:
-        """Whether a live query still works on what the log said."""
-        return any(feed.busy for feed in self._feeds.values())
+        """Whether a live query still works on what the log said, or somebody is held for it."""
+        return self.askers.busy or any(feed.busy for feed in self._feeds.values())
 
     async def close(self) -> None:
         """End everything; the next follower starts anew."""
@@ -148,7 +136,7 @@ class Relay:
 
         Raises ``ServiceUnavailable`` after ``CATCH_UP_SECONDS``.
         """
-        await self._running()
+        await self.running()
         read = self._waiters.join()
         if self._listener is not None:
             self._listener.wake()
@@ -190,7 +178,10 @@ class Relay:
             if feed.live_query is not None:
                 self.hub.remove(feed.live_query)
 
-    async def _running(self) -> None:
+    async def running(self) -> None:
+        """
+        Return when what is committed from now on will be read, or raise ``ServiceUnavailable``.
+        """
         if self._task is None or self._task.done():
             self._ready = asyncio.get_running_loop().create_future()
             self._task = asyncio.create_task(self._run(self._ready))
@@ -227,7 +218,7 @@ class Relay:
                 # The interval is between two readings, however long the first one took.
                 interval = SOON_SECONDS if soon else settings.poll_seconds
                 await self._listener.wait(max(0.0, began + interval - loop.time()))
-                if self._feeds or self._waiters:
+                if self._feeds or self._waiters or self.askers.identified:
                     idle_since = loop.time()
                 elif loop.time() - idle_since > IDLE_SECONDS:
                     self._task = None
@@ -244,7 +235,8 @@ class Relay:
     async def _begin(self, ready: asyncio.Future[None]) -> None:
         if ready.done():
             return
-        if not self._feeds:  # those that outlived a relay go on from where it stopped
+        # Those that outlived a relay go on from where it stopped.
+        if not self._feeds and not self.askers.identified:
             self._go_to(await database.run(partial(_number_and_head, self.source)))
         ready.set_result(None)
 
@@ -273,6 +265,7 @@ class Relay:
         if news.touched is None and self._feeds:
             # Somebody came while it was read, perhaps with a base from before: that one must hear.
             return await self._advance()
+        self.askers.tell(news.entries)  # before anything is told that came after
         for live_query in self.hub.touched(news.batch):
             self._feeds[live_query.query, live_query.audience].push(news.batch)
         if news.touched is None:
@@ -285,6 +278,7 @@ class Relay:
     async def _start_again(self) -> None:
         logger.warning("the log does not go on where it was: every follower gets a fresh base")
         self._go_to(await database.run(self.source.head))
+        self.askers.doubt_all()
         for feed in list(self._feeds.values()):
             feed.renew(self.hub.position)
 
@@ -339,7 +333,7 @@ def _read_news(source: Source, position: Position, wanted: bool) -> _News:
         raise _Discontinuity
     last = entries[-1].position
     if not wanted:
-        return _News(unnumbered, Batch(before=position, last=last))
+        return _News(unnumbered, Batch(before=position, last=last), entries)
     try:
         touched = source.touched(entries)
     except DatabaseError as error:

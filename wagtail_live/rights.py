@@ -22,11 +22,17 @@ from django.db.models.signals import m2m_changed, post_save, pre_delete, pre_sav
 from django.utils import timezone
 
 from wagtail_live import conf, log
-from wagtail_live.events import Kind
+from wagtail_live.events import Audience, Kind
 from wagtail_live.models import AccessRule
 
 #: What entries about sessions are labelled, whatever keeps the sessions.
 SESSION = "sessions.session"
+#: ...and those about API tokens.
+TOKEN = "wagtailcore.apitoken"  # noqa: S105 - a label
+#: What an entry about everybody names.
+EVERYBODY = ("", "")
+#: What entries about rules of access are labelled.
+RULE = AccessRule._meta.label_lower
 #: Columns that say when something was used last.
 BOOKKEEPING = frozenset({"last_login", "last_used_at"})
 #: Rows that give a group something; not every version of Wagtail has all of them.
@@ -38,6 +44,21 @@ _Receivers = Mapping[Any, Callable[..., None]]
 def session_name(key: str) -> str:
     """Return how an entry names the session ``key``: who reads the log cannot take it over."""
     return sha256(key.encode()).hexdigest()
+
+
+def rests_on(asker: Any, audience: Audience) -> frozenset[tuple[str, str]]:
+    """
+    Return what entries name, as (label, id), when the rights of ``asker`` may be others; nothing
+    for the public. It is what ``identity`` found, and ``audience`` what a policy made of it.
+    """
+    found = {(Group._meta.label_lower, str(group)) for group in audience.groups}
+    if audience.token is not None:
+        found.add((TOKEN, str(audience.token)))
+    if asker.session.session_key is not None:
+        found.add((SESSION, session_name(asker.session.session_key)))
+    if asker.user.is_authenticated:
+        found.add((_base(type(asker.user))._meta.label_lower, str(asker.user.pk)))
+    return frozenset({EVERYBODY, *found} if found else ())
 
 
 def connect() -> None:

@@ -5,20 +5,24 @@ One client from hello to goodbye, whatever the transport: it hands in texts and 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
+from collections import deque
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import partial
 
 from django.db import Error as DatabaseError
 from django.http import HttpRequest
+from django.utils import timezone
 from msgspec import UNSET
-from msgspec.structs import replace
 
 from wagtail_live import database, identity, policies, protocol
+from wagtail_live.askers import Asker, Identity, Told
 from wagtail_live.conf import settings
 from wagtail_live.events import Audience
 from wagtail_live.exceptions import (
+    InvalidCredentials,
     InvalidPayload,
     LiveError,
     RateLimited,
@@ -33,6 +37,7 @@ from wagtail_live.outbox import Outbox
 from wagtail_live.protocol import Auth, CloseCode, Ping, Pong, Subscribe, Unsubscribe
 from wagtail_live.relay import Relay
 from wagtail_live.representation import parse
+from wagtail_live.rights import rests_on
 
 logger = logging.getLogger("wagtail_live")
 
@@ -78,7 +83,15 @@ class Session:
             per_second=settings.messages_per_second,
             now=asyncio.get_running_loop().time(),
         )
-        self._audience: asyncio.Task[Audience] | None = None
+        self._session_ended = False
+        self._asker: Asker | None = None
+        #: The one of which it has been asked who this is.
+        self._known: Asker | None = None
+        #: What it said in ``auth`` messages that have not been answered.
+        self._brought: deque[tuple[Credentials, str | None]] = deque()
+        self._admitting: asyncio.Task[None] | None = None
+        #: What the client was told of until it was held, by subscription.
+        self._held: dict[_Subscription, frozenset[Hashable]] | None = None
         self._subscriptions: dict[Hashable, _Subscription] = {}
         self._joining = asyncio.Semaphore(JOINS_AT_ONCE)
         self._heard = True
@@ -105,7 +118,7 @@ class Session:
             self._answer(protocol.decode(text))
         except LiveError as problem:
             kind, uid = protocol.envelope(text or "")
-            self._outbox.write(protocol.error(kind, problem, uid))
+            self._outbox.answer(protocol.error(kind, problem, uid))
 
     def close(self) -> None:
         """The client has gone: let everything go. To be called once."""
@@ -113,8 +126,69 @@ class Session:
         if self._heartbeat is not None:
             self._heartbeat.cancel()
         self._outbox.close()
+        if self._admitting is not None:
+            self._admitting.cancel()
         for key in list(self._subscriptions):
             self._end(key)
+        self._leave_asker()
+
+    async def identify(self) -> Identity:
+        """Look up who the client is now; raise ``LiveError`` if what it brought does not count."""
+        return await database.run(partial(self._identify, self._credentials))
+
+    def forget_session(self) -> None:
+        """The session that it rests on has ended."""
+        self._request.COOKIES = {}
+        self._session_ended = True
+
+    def hold(self, told: Told) -> None:
+        """Send no news, and note what the client knows until now."""
+        if self._held is None:
+            self._held = self._told(told)
+            self._outbox.hold()
+
+    def release(self) -> None:
+        """It is who it was: what was held goes out."""
+        self._held = None
+        self._outbox.release(news=True)
+
+    def move(self, audience: Audience) -> None:
+        """
+        It sees as ``audience`` now: drop what was held and give each subscription a fresh base.
+
+        What it was told of before, and may not see any more, is taken back first.
+        """
+        self._stop_all()
+        for key, subscription in self._subscriptions.items():
+            self._begin(key, subscription)
+
+    def revoke(self) -> None:
+        """It is not any more who it was."""
+        for key in list(self._subscriptions):
+            self._end(key)
+        self._outbox.close()
+        self._hang_up(CloseCode.REVOKED)
+
+    def _told(self, told: Told) -> dict[_Subscription, frozenset[Hashable]]:
+        """Return what the client was told of, by subscription that has had its base."""
+        return {
+            subscription: told(subscription.feed)
+            for subscription in self._subscriptions.values()
+            if subscription.feed is not None
+        }
+
+    def _identify(self, brought: Credentials) -> Identity:
+        if brought and self._session_ended:  # the one that asked for its ticket
+            raise InvalidCredentials
+        asker = identity.identify(self._request, brought)
+        audience = policies.audience(asker)
+        ends_at = identity.ends_at(asker)
+        return Identity(
+            audience,
+            user=str(asker.user.pk) if audience.authenticated else None,
+            rests_on=rests_on(asker, audience),
+            seconds=None if ends_at is None else (ends_at - timezone.now()).total_seconds(),
+        )
 
     def _answer(self, message: protocol.Message) -> None:
         match message:
@@ -125,31 +199,43 @@ class Session:
             case Unsubscribe(uid=uid):
                 self._unsubscribe(None if uid is UNSET else str(uid))
             case Ping(uid=uid):
-                self._outbox.write(protocol.pong(uid))
+                self._outbox.answer(protocol.pong(uid))
             case Pong():
                 if self._outbox.answered():
                     self._pace.give_back()
 
     def _authenticate(self, brought: Credentials, uid: str | None) -> None:
         """From now on the client is who it says, or nobody may follow; cookies do not count."""
-        self._credentials = brought
-        self._audience = asyncio.create_task(self._admitted(brought, uid))
-        self._audience.add_done_callback(_retrieved)
-        for key, subscription in list(self._subscriptions.items()):
-            self._end(key)
-            joined = subscription.joining is None
-            message = subscription.message
-            self._subscribe(replace(message, cursor=UNSET) if joined else message)
+        self.hold(Feed.told)
+        self._brought.append((brought, uid))
+        if self._admitting is None:
+            self._admitting = asyncio.create_task(self._admit_all())
 
-    async def _admitted(self, brought: Credentials, uid: str | None) -> Audience:
+    async def _admit_all(self) -> None:
+        while self._brought:
+            await self._admit(*self._brought.popleft())
+        self._admitting = None
+
+    async def _admit(self, brought: Credentials, uid: str | None) -> None:
+        self.hold(Feed.told)
+        self._leave_asker()
+        self._credentials = brought
+        self._session_ended = False
+        for subscription in self._subscriptions.values():
+            if subscription.joining is not None:
+                self._stop(subscription)
         try:
-            audience = await database.run(partial(self._identify, brought))
+            audience = await self._identified()
         except Exception as error:
-            self._outbox.write(protocol.error("auth", _problem(error, "an auth"), uid))
-            raise
-        # Said here, before anybody who waits for this: it comes before all that it opens.
-        self._outbox.write(protocol.authenticated(uid))
-        return audience
+            problem = _problem(error, "an auth")
+            self._stop_all()
+            self._outbox.answer(protocol.error("auth", problem, uid))
+            # Another one that waits to be read may open them.
+            for key, subscription in [] if self._brought else list(self._subscriptions.items()):
+                self._refuse(key, subscription, problem)
+        else:
+            self._outbox.answer(protocol.authenticated(uid))
+            self.move(audience)
 
     def _subscribe(self, message: Subscribe) -> None:
         uid = None if message.uid is UNSET else str(message.uid)
@@ -165,53 +251,81 @@ class Session:
             reconnect_seconds=protocol.reconnect_seconds(self._relay.sessions),
         )
         subscription = self._subscriptions[key] = _Subscription(message, follower)
-        subscription.joining = asyncio.create_task(self._join(key, subscription, message))
+        self._begin(key, subscription)
 
-    async def _join(self, key: Hashable, subscription: _Subscription, message: Subscribe) -> None:
+    def _begin(self, key: Hashable, subscription: _Subscription) -> None:
+        subscription.joining = asyncio.create_task(self._join(key, subscription))
+
+    async def _join(self, key: Hashable, subscription: _Subscription) -> None:
+        message, follower = subscription.message, subscription.follower
         try:
             item = None if message.item is UNSET else message.item
             query = parse(message.collection, message.query, item)
-            cursor = None if message.cursor is UNSET else message.cursor
+            cursor = None if message.cursor is UNSET or follower.had is not None else message.cursor
             async with self._joining:
                 await self._outbox.room()
                 audience = await self._identified()
-                subscription.feed = await self._relay.follow(
-                    query, audience, subscription.follower, cursor
-                )
+                subscription.feed = await self._relay.follow(query, audience, follower, cursor)
         except Exception as error:
             self._refuse(key, subscription, _problem(error, f"a subscription: {message!r}"))
         finally:
-            subscription.joining = None
+            if subscription.joining is asyncio.current_task():
+                subscription.joining = None
 
     def _refuse(self, key: Hashable, subscription: _Subscription, problem: LiveError) -> None:
         self._subscriptions.pop(key, None)
-        self._outbox.write(protocol.error("subscribe", problem, subscription.follower.uid))
+        follower = subscription.follower
+        kind = "subscribe"
+        if follower.had is not None:
+            kind = "subscription"  # it was answered long ago
+            follower.take_back(follower.had)
+        self._outbox.answer(protocol.error(kind, problem, follower.uid))
 
     def _unsubscribe(self, uid: str | None) -> None:
         for key in list(self._subscriptions) if uid is None else [uid]:
             self._end(key)
-        self._outbox.write(protocol.subscription("unsubscribe", uid=uid))
+        self._outbox.answer(protocol.subscription("unsubscribe", uid=uid))
 
     def _end(self, key: Hashable) -> None:
         subscription = self._subscriptions.pop(key, None)
-        if subscription is None:
-            return
+        if subscription is not None:
+            self._stop(subscription)
+
+    def _stop(self, subscription: _Subscription) -> None:
         if subscription.joining is not None:
             subscription.joining.cancel()
+            subscription.joining = None
         if subscription.feed is not None:
             self._relay.leave(subscription.feed, subscription.follower)
+            subscription.feed = None
+
+    def _stop_all(self) -> None:
+        """Stop all, drop the news that was held, and note what the client was told of before."""
+        held, self._held = self._held, None
+        told = self._told(Feed.told) if held is None else held
+        for subscription in self._subscriptions.values():
+            self._stop(subscription)
+            if (had := told.get(subscription)) is not None:
+                subscription.follower = dataclasses.replace(subscription.follower, had=had)
+        self._outbox.release(news=False)
 
     async def _identified(self) -> Audience:
-        known = self._audience
-        if known is None or (known.done() and (known.cancelled() or known.exception())):
-            known = self._audience = self._relay.shared(
-                identity.anonymity(self._request, self._credentials),
-                partial(database.run, partial(self._identify, self._credentials)),
-            )
-        return await asyncio.shield(known)
+        while self._admitting not in {None, asyncio.current_task()}:
+            await asyncio.wait([self._admitting])
+        # From here on it is told of what changes: before it is asked who this is.
+        await self._relay.running()
+        if self._asker is None:
+            key = identity.key(self._request, self._credentials)
+            self._asker = self._relay.askers.enter(self, key)
+        asker = self._asker
+        found = await asker.known(anew=asker is not self._known)
+        self._known = asker
+        return found.audience
 
-    def _identify(self, brought: Credentials) -> Audience:
-        return policies.audience(identity.identify(self._request, brought))
+    def _leave_asker(self) -> None:
+        if self._asker is not None:
+            self._relay.askers.leave(self, self._asker)
+            self._asker = None
 
     def _next_heartbeat(self) -> asyncio.TimerHandle:
         loop = asyncio.get_running_loop()
@@ -235,9 +349,3 @@ def _problem(error: Exception, what: str) -> LiveError:
         return ServiceUnavailable()
     logger.error("failed: %s", what, exc_info=error)
     return LiveError()
-
-
-def _retrieved(task: asyncio.Task[Audience]) -> None:
-    """The client was told; that nobody waits for it is no news for the log."""
-    if not task.cancelled():
-        task.exception()

@@ -117,8 +117,21 @@ test("while the browser is offline only a slow timer tries", () => {
   assert.equal(sockets.length, 2);
 });
 
+test("who is closed with 4401 comes back as who they are now", () => {
+  const { live, socket, accept, clock, sockets, errors, statuses } = world();
+  live.subscribe("pages", {}, () => {});
+  accept();
+  socket.say({ type: "ping" });
+  socket.drop(4401);
+  clock.pass(clock.next);
+  accept();
+  assert.equal(sockets.length, 2);
+  assert.deepEqual(statuses, ["connected", "reconnecting", "connected"]);
+  assert.deepEqual(errors, []);
+});
+
 for (const code of [4401, 4403]) {
-  test(`${code} ends it all, with an error and without another attempt`, () => {
+  test(`${code} before anything was said ends it all, with an error and without another attempt`, () => {
     const { live, socket, accept, clock, window, sockets, errors, statuses } = world();
     live.subscribe("pages", {}, () => {});
     accept();

@@ -241,7 +241,7 @@ test("ends with unsubscribe and with close, and throws when the session has ende
   for (const [act, ended] of [
     [(it) => it.stream.unsubscribe(), true],
     [(it) => it.live.close(), true],
-    [(it) => it.socket.drop(4401), false],
+    [(it) => it.socket.drop(4403), false],
   ]) {
     const it = streaming();
     await it.read();
@@ -249,8 +249,18 @@ test("ends with unsubscribe and with close, and throws when the session has ende
     await settle();
     act(it);
     if (ended) assert.deepEqual(await next, { value: undefined, done: true });
-    else await assert.rejects(next, { code: 4401 });
+    else await assert.rejects(next, { code: 4403 });
   }
+});
+
+test("throws when what is followed may not be seen any more, and takes it back first", async () => {
+  const it = streaming([row(1)]);
+  await it.read();
+  const next = it.read();
+  const error = { code: "FORBIDDEN", message: "Not for you." };
+  it.socket.say({ type: "subscription", status: "error", error, uid: it.uid });
+  assert.deepEqual(await next, { event: "delete", data: [1] });
+  await assert.rejects(it.messages.next(), { code: "FORBIDDEN" });
 });
 
 test("a subscription with a handler is not an iterator", () => {

@@ -21,6 +21,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "poll_seconds": (0.05, 60),
     "retention_hours": (1 / 60, 8784),
     "heartbeat_seconds": (1, 3600),
+    "recheck_seconds": (1, 3600),
     "max_subscriptions": (1, 10_000),
     "max_connections_per_address": (1, 1_000_000),
     "trusted_proxies": (0, 10),

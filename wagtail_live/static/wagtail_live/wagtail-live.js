@@ -97,8 +97,9 @@ function keepOpen(url, options, delay, on) {
   function lost(code, message) {
     const wait = delay(attempts++, isHeard);
     if (!isHeard) misses++;
+    const final = code === 4403 || (code === 4401 && !isHeard);
     drop();
-    if (code === 4401 || code === 4403) return on.refused(code);
+    if (final) return on.refused(code);
     if (message) on.error(code, message);
     patient = code === 1009 || code === 4429;
     after(offline() ? backoff.max : Math.max(wait, (patient * backoff.max) / 2), open);
@@ -286,7 +287,7 @@ export function connect(url, options) {
 
   function refuse(entry, type, { code, message }) {
     if (!entry || !/^sub/.test(type)) return fail(code, message);
-    const final = type === "subscribe" && /^(FORBIDDEN|INVALID)/.test(code);
+    const final = /^(FORBIDDEN|INVALID)/.test(code);
     // What cannot be read is deleted.
     const data = [...entry.marks.keys()].filter((id) => entry.marks.get(id));
     if (code === "FORBIDDEN" && data.length && !entry.request.event) {
