@@ -1,20 +1,32 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
+import drf_spectacular.openapi
+import jsonschema
 import pytest
 from django.contrib.auth.models import User
 from django.http import HttpResponse
 from django.test import Client, override_settings
+from django.urls import path
+from drf_spectacular.generators import SchemaGenerator as Spectacular
+from drf_spectacular.validation import validate_schema
 
 from tests.tokens import needs_tokens, token_of
 from wagtail_live import tickets
 from wagtail_live.models import Ticket
+from wagtail_live.openapi import ticket_operation
+from wagtail_live.protocol import TicketRequest
+from wagtail_live.ticket_view import Tickets
 
 OWN = {"origin": "http://testserver"}
 FRONT = "https://www.example.com"
+DESCRIBED = ticket_operation(
+    redeem_seconds=tickets.REDEEM_SECONDS, longest_seconds=tickets.LONGEST_SECONDS
+)
 
 pytestmark = pytest.mark.usefixtures("front_end")
 
@@ -174,3 +186,38 @@ class TestTokens:
 def test_a_secret_in_the_address_is_refused(signed_in: Client) -> None:
     answer = signed_in.post("/live/ticket/?token=x", headers=OWN)
     assert code(answer) == (400, "INVALID_PAYLOAD")
+
+
+class TestDocument:
+    """Your OpenAPI document has it."""
+
+    PATTERNS = (path("live/ticket/", Tickets.as_view()),)
+
+    def test_a_document_with_it_is_valid(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        made = SimpleNamespace(DEFAULT_SCHEMA_CLASS=drf_spectacular.openapi.AutoSchema)
+        monkeypatch.setattr("rest_framework.schemas.inspectors.api_settings", made)
+        document = Spectacular(patterns=self.PATTERNS).get_schema(public=True)
+        assert document["paths"] == {"/live/ticket/": {"post": DESCRIBED}}
+        validate_schema(document)
+
+    def test_the_body_is_described_as_it_is_read(self) -> None:
+        body = DESCRIBED["requestBody"]["content"]["application/json"]["schema"]
+        assert body["properties"].keys() == set(TicketRequest.__struct_fields__)
+
+    def test_real_answers_are_as_described(
+        self, signed_in: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(tickets, "PER_MINUTE", 1)
+        evil = {"origin": "https://evil.example"}
+        answers = [
+            ask(signed_in),
+            ask(signed_in),
+            ask(signed_in, "x"),
+            ask(Client()),
+            ask(signed_in, headers=evil),
+        ]
+        assert {str(answer.status_code) for answer in answers} == DESCRIBED["responses"].keys()
+        for answer in answers:
+            described = DESCRIBED["responses"][str(answer.status_code)]
+            schema = described["content"]["application/json"]["schema"]
+            jsonschema.validate(json.loads(answer.content), schema)

@@ -46,14 +46,18 @@ class Tickets(APIView):
         elif request.method != "POST":
             answer = _refusal(InvalidPayload("Use POST."), 405)
         else:
-            try:
-                answer = _answer(_issued(request, asker))
-            except LiveError as problem:
-                answer = _refusal(problem)
+            answer = self.post(request, asker)
         answer["Allow"] = ", ".join(METHODS)
         for name, value in handshake.cross_origin_headers(request).items():
             answer[name] = value
         return answer
+
+    def post(self, request: HttpRequest, asker: HttpRequest) -> HttpResponse:
+        """Return a ticket for ``asker``, or why there is none."""
+        try:
+            return _json(protocol.dumps(_issued(request, asker)), 201)
+        except LiveError as problem:
+            return _refusal(problem)
 
 
 def _issued(request: HttpRequest, asker: HttpRequest) -> dict[str, Any]:
@@ -107,10 +111,6 @@ def _enforce_csrf(request: HttpRequest) -> None:
     reason = check.process_view(request, view, (), {})
     if reason:
         raise Forbidden(f"{reason} Send Django's CSRF token in the X-CSRFToken header.")
-
-
-def _answer(found: dict[str, Any], status: int = 201) -> HttpResponse:
-    return _json(protocol.dumps(found), status)
 
 
 def _refusal(problem: LiveError, status: int | None = None) -> HttpResponse:
