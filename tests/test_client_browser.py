@@ -12,6 +12,7 @@ import shutil
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,13 @@ pytestmark = pytest.mark.skipif(
 STRICT_CSP = (
     "default-src 'none'; script-src 'self'; connect-src *; img-src 'self'; "
     "require-trusted-types-for 'script'; "
+)
+REPORTS = "/reports"
+#: The CSP that the manual recommends, and where the browser tells what it has refused.
+RECOMMENDED_CSP = (
+    "default-src 'none'; script-src 'self'; connect-src *; img-src 'self'; object-src 'none'; "
+    "base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'; "
+    f"trusted-types wagtail-live; report-uri {REPORTS}"
 )
 HOSTILE = "<img src=x onerror='document.body.dataset.ran = 1'><script>ran()</script>"
 
@@ -55,6 +63,8 @@ class Site:
         self.pages: dict[str, tuple[str, str]] = {}
         self.frames: queue.Queue[dict[str, Any]] = queue.Queue()
         self.connections: list[ServerConnection] = []
+        #: What browsers report that a page's CSP has refused.
+        self.reports: queue.Queue[dict[str, Any]] = queue.Queue()
         sockets = bind_low()
         self.websocket_url = f"ws://127.0.0.1:{sockets.getsockname()[1]}/websocket"
         self.websocket = serve(self._converse, sock=sockets)
@@ -111,8 +121,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self._answer(404, "text/plain", "not found")
 
     def do_POST(self) -> None:
-        """A stream that answers each subscription and ends."""
+        """A stream that answers each subscription and ends; or the collector of reports."""
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.path == REPORTS:
+            self.site.reports.put(asked["csp-report"])
+            self._answer(204, "text/plain", "")
+            return
         data = {"id": 12, "title": f"From {self.path}"}
         frames = [
             {"type": "subscription", "event": "init", "data": data, "uid": one["uid"]}
@@ -430,6 +444,104 @@ def test_html_is_trusted_as_far_as_the_csp_of_the_page_lets_it(
     expect(page.locator("p img")).to_have_count(1)
     page.wait_for_timeout(300)
     assert page.locator("body").get_attribute("data-ran") == ran
+
+
+RAN = "document.body.dataset.ran = 1"
+#: What an editor's text might hold, if nothing had cleaned it.
+HOSTILE_HTML = (
+    f'<img src="/missing" onerror="{RAN}">',
+    f"<script>{RAN}</script>",
+    f'<svg onload="{RAN}"><script>{RAN}</script><animate onbegin="{RAN}" attributeName="x"/></svg>',
+    f'<svg><a xlink:href="javascript:{RAN}"><text y="20">x</text></a></svg>',
+    f'<math><mtext><table><mglyph><style><img src="/missing" onerror="{RAN}">',
+    f'<a href="javascript:{RAN}">x</a>',
+    f'<a href="java\tscript:{RAN}">x</a>',
+    f"<iframe srcdoc='<script>parent.{RAN}</script>'></iframe>",
+    f'<iframe src="javascript:parent.{RAN}"></iframe>',
+    f'<details open ontoggle="{RAN}">x</details>',
+    f'<input autofocus onfocus="{RAN}">',
+    f'<form action="javascript:{RAN}"><button>x</button></form>',
+    f'<object data="data:text/html,<script>parent.{RAN}</script>"></object>',
+    f'<base href="https://evil.example/"><script src="x.js">{RAN}</script>',
+    f'<template shadowrootmode="open"><img src="/missing" onerror="{RAN}"></template>',
+)
+HOSTILE_ADDRESSES = (
+    f"javascript:{RAN}",
+    f" \x01JaVaScRiPt:{RAN}",
+    f"java\nscript:{RAN}",
+    f"data:text/html,<script>opener.{RAN}</script>",
+    f"data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg' onload='{RAN}'/>",
+    f"vbscript:{RAN}",
+    f"blob:null/{RAN}",
+    f"view-source:javascript:{RAN}",
+)
+
+
+def reported(site: Site, page: Page) -> list[dict[str, Any]]:
+    """What was reported until now: an image from elsewhere, which is refused, is the mark."""
+    page.evaluate("document.body.append(Object.assign(new Image(), { src: 'http://mark.test/' }))")
+    reports: list[dict[str, Any]] = []
+    while "mark.test" not in (report := site.reports.get(timeout=10))["blocked-uri"]:
+        reports.append(report)
+    return reports
+
+
+def test_what_the_client_does_breaks_no_strict_csp(site: Site, visit: Visit) -> None:
+    page = visit(HTML_FIELD + ARTICLE, RECOMMENDED_CSP)
+    asked = site.asked()
+    site.say("init", {"id": 12, "title": "T", "body": "<b>B</b>"}, asked)
+    site.say("update", [{"id": 12, "title": "U", "body": "<i>B</i>"}], asked)
+    expect(page.locator("p i")).to_have_text("B")
+    expect(page.locator("article h1")).to_have_text("U")
+    assert reported(site, page) == []
+
+
+@pytest.mark.parametrize("csp", ["", RECOMMENDED_CSP], ids=["no CSP", "strict"])
+def test_hostile_text_and_addresses_run_nothing_and_are_nothing_to_report(
+    site: Site, visit: Visit, csp: str
+) -> None:
+    page = visit(
+        '<div data-wagtail-live="pages/12"><h1 data-wagtail-live-field="title"></h1>'
+        '<a data-wagtail-live-attr="href: link; onclick: run; title: title">x</a>'
+        '<iframe data-wagtail-live-attr="src: link; srcdoc: title"></iframe>'
+        '<form data-wagtail-live-attr="action: link"><button type="button"'
+        ' data-wagtail-live-attr="formaction: link; style: title">x</button></form>'
+        '<svg><a data-wagtail-live-attr="href: link; xlink:href: link"><text>x</text></a></svg>'
+        '<script data-wagtail-live-attr="src: link" type="text/plain"></script></div>',
+        csp,
+    )
+    asked = site.asked()
+    site.say("init", {"id": 12, "title": "", "link": ""}, asked)
+    for text, link in zip_longest(HOSTILE_HTML, HOSTILE_ADDRESSES, fillvalue="javascript:1"):
+        site.say("update", [{"id": 12, "title": text, "link": link, "run": RAN}], asked)
+        expect(page.locator("h1")).to_have_text(text, use_inner_text=False)
+        assert page.locator("h1 *").count() == 0
+        assert page.evaluate("document.querySelector('div > a').getAttribute('href')") is None
+    names = page.evaluate(
+        "[...document.querySelectorAll('div iframe, form, button, svg a, div script')]"
+        ".flatMap((element) => element.getAttributeNames())"
+    )
+    assert set(names) == {"data-wagtail-live-attr", "type"}
+    if csp:
+        assert reported(site, page) == []
+    assert page.locator("body").get_attribute("data-ran") is None
+
+
+def test_hostile_html_runs_nothing_under_a_strict_csp_and_is_reported(
+    site: Site, visit: Visit
+) -> None:
+    page = visit(HTML_FIELD, RECOMMENDED_CSP)
+    asked = site.asked()
+    site.say("init", {"id": 12, "title": "", "body": ""}, asked)
+    for number, html in enumerate(HOSTILE_HTML):
+        site.say("update", [{"id": 12, "title": str(number), "body": html}], asked)
+        expect(page.locator("h1")).to_have_text(str(number))
+        for link in page.locator("p a, p button").all():
+            link.dispatch_event("click")
+        assert page.evaluate("document.baseURI") == f"{site.url}/"
+    directives = {report["violated-directive"] for report in reported(site, page)}
+    assert page.locator("body").get_attribute("data-ran") is None
+    assert {"script-src-attr", "base-uri"} <= directives, "the collector hears of what is refused"
 
 
 def test_a_page_without_elements_opens_no_connection(site: Site, visit: Visit) -> None:
