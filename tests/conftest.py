@@ -101,11 +101,11 @@ def committed(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
     """
     with django_db_blocker.unblock():
         yield
-        _empty_tables()
+        empty_tables()
         connection.close()
 
 
-def _empty_tables() -> None:
+def empty_tables() -> None:
     tables = connection.introspection.django_table_names(only_existing=True)
     off, on = {
         "sqlite": ("PRAGMA foreign_keys = OFF", "PRAGMA foreign_keys = ON"),

@@ -25,7 +25,7 @@ from wagtail.models import Page, Site
 from tests.access.askers import Asker
 from tests.access.transports import TRANSPORTS
 from tests.access.world import ASKERS, QUERIES, Things, make
-from tests.conftest import _empty_tables
+from tests.conftest import empty_tables
 from tests.live import end, sync
 from wagtail_live import relay
 from wagtail_live.testing import Frame
@@ -40,7 +40,7 @@ def things(django_db_setup: None, django_db_blocker: Any) -> Iterator[Things]:
     """The world, written once: nobody's test takes anything away."""
     with django_db_blocker.unblock():
         yield make()
-        _empty_tables()
+        empty_tables()
         connection.close()
 
 
