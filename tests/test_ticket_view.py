@@ -73,6 +73,13 @@ def test_who_is_signed_in_gets_one(signed_in: Client, member: User) -> None:
     assert only_ticket(answer, OWN["origin"]).user == member
 
 
+def test_a_length_that_is_no_number_is_no_failure(signed_in: Client) -> None:
+    answer = signed_in.post(
+        "/live/ticket/", content_type="application/json", headers=OWN, CONTENT_LENGTH="many"
+    )
+    assert answer.status_code == 201
+
+
 def test_it_is_for_the_origin_and_the_collections_that_were_asked_for(signed_in: Client) -> None:
     wanted = {"origin": "https://WWW.example.com", "collections": ["pages"], "seconds": 60}
     ticket = only_ticket(ask(signed_in, wanted), FRONT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import threading
 from collections import defaultdict
@@ -24,7 +25,8 @@ from tests import newsroom
 from tests.live import caught_up, settled, sync
 from tests.newsroom import Newsroom, publish
 from tests.tokens import needs_tokens, token_of
-from wagtail_live import relay, retention
+from wagtail_live import access_tokens, relay, retention
+from wagtail_live.exceptions import InvalidCredentials
 from wagtail_live.source import Source
 from wagtail_live.testing import Closed, Frame, LiveClient, Refused
 
@@ -733,6 +735,28 @@ class TestAuth:
         async with LiveClient(headers=[header]) as client:
             answer = await client.subscribe("pages", self.PRIVATE, uid="a")
             assert (answer["error"]["code"], answer["uid"]) == ("INVALID_CREDENTIALS", "a")
+
+    async def test_who_leaves_before_being_refused_leaves_no_complaint(
+        self, text: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        asked, answer = threading.Event(), threading.Event()
+
+        def refuse(token: str) -> None:
+            asked.set()
+            answer.wait(10)
+            raise InvalidCredentials
+
+        monkeypatch.setattr(access_tokens, "find", refuse)
+        before = asyncio.all_tasks()
+        async with LiveClient(headers=[(b"authorization", b"Bearer wagtail_x")]) as client:
+            client.say({"type": "subscribe", "collection": "pages"})
+            assert await asyncio.to_thread(asked.wait, 10)
+            looking_up = asyncio.all_tasks() - before
+        answer.set()
+        await asyncio.wait([task for task in looking_up if not task.done()], timeout=10)
+        del looking_up
+        gc.collect()
+        assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
     async def test_a_message_counts_and_is_answered_before_anything_that_it_opens(
         self, text: str

@@ -84,9 +84,10 @@ def _issued(request: HttpRequest, asker: HttpRequest) -> dict[str, Any]:
 
 
 def _body(request: HttpRequest) -> bytes:
-    if int(request.META.get("CONTENT_LENGTH") or 0) > settings.max_message_bytes:
+    body: bytes = request.read(settings.max_message_bytes + 1)
+    if len(body) > settings.max_message_bytes:
         raise InvalidPayload(f"The request is longer than {settings.max_message_bytes} bytes.")
-    return request.body
+    return body
 
 
 def _origin(asker: HttpRequest, asked: TicketRequest) -> str:
