@@ -193,6 +193,8 @@ ALLOWED = {
         "tickets",
     },
     # Doors.
+    "access_admin": {"access_tokens", "conf", "content", "models", "rules"},
+    "wagtail_hooks": {"access_admin"},
     "apps": {
         "checks.databases",
         "checks.deployment",
@@ -321,6 +323,7 @@ TABLES = {
     "tickets": {"Ticket"},
     "rules": {"AccessRule"},
     "rights": {"AccessRule"},
+    "access_admin": {"AccessRule"},
 }
 
 

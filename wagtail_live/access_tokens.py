@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+from django.db.models import Q
 from django.utils import timezone
 from wagtail import models as wagtail_models
 
@@ -41,6 +42,15 @@ def get(number: int) -> Any:
 def number(auth: object) -> int | None:
     """Return the id of ``auth`` if it is such a token."""
     return auth.pk if _APIToken is not None and isinstance(auth, _APIToken) else None
+
+
+def choices(chosen: int | None) -> list[tuple[int, str]]:
+    """Return (id, name) of the tokens that count, and of the one that was ``chosen``."""
+    if _APIToken is None:
+        return []
+    rows = _APIToken.objects.select_related("user").order_by("user", "name")
+    found = rows.filter(Q(revoked_at=None) | Q(pk=chosen))
+    return [(token.pk, f"{token.user}: {token}") for token in found]
 
 
 def _counting(**which: Any) -> Any:

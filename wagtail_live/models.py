@@ -174,7 +174,8 @@ class AccessRule(models.Model):
         ordering = ("collection", "pk")
 
     def __str__(self) -> str:
-        return f"{self.collection}: {self.get_who_display()}"
+        who = self.group or self.get_who_display()
+        return f"{self.collection}: {who}"
 
     def save(self, *args: Any, using: str | None = None, **kwargs: Any) -> None:
         self.limits = [name for name in self.LIMITING if getattr(self, f"{name}_id") is not None]
