@@ -16,8 +16,9 @@ from tests.live import sync
 from tests.newsroom import Newsroom
 from tests.streams import OWN, Stream
 from tests.tokens import needs_tokens, token_of
+from wagtail_live import tickets
 from wagtail_live.models import Ticket
-from wagtail_live.testing import LiveClient
+from wagtail_live.testing import Closed, LiveClient
 from wagtail_live.websocket import live_socket
 
 pytestmark = [pytest.mark.databases, pytest.mark.usefixtures("quiet_relay", "committed")]
@@ -168,6 +169,20 @@ class TestTickets:
             missing = await client.subscribe("nothing")
             assert closed["error"] == missing["error"]
             assert closed["error"]["code"] == "FORBIDDEN"
+
+    async def test_its_connection_ends_with_the_session_that_asked(self, critic: Any) -> None:
+        browser = Client()
+        await sync(lambda: browser.force_login(critic))
+        key = browser.cookies["sessionid"].value
+        ticket = await sync(lambda: tickets.issue(critic, session=key, origin="http://localhost"))
+        async with LiveClient() as client:
+            client.say({"type": "auth", "ticket": ticket})
+            assert (await client.hear())["status"] == "ok"
+            assert (await client.subscribe("pages", QUERY))["event"] == "init"
+            await sync(browser.logout)
+            with pytest.raises(Closed) as closed:
+                await client.hear()
+            assert closed.value.code == 4401
 
     async def test_one_that_came_too_late_says_so(self, critic: Any) -> None:
         ticket = await sync(lambda: self.ticket(critic))
