@@ -3,7 +3,7 @@ Non-interference: two histories that differ only in what is hidden from somebody
 same frames, as long and in the same order, at every step.
 
 In memory, with the real relay, feeds, hub and sessions: each history is told twice, with what is
-hidden and without it. The same with Wagtail and a database is in ``test_access_database.py``.
+hidden and without it. Wagtail's own rules, in a database, are those of ``test_access_matrix.py``.
 """
 
 from __future__ import annotations

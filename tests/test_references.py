@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,7 @@ from wagtail.documents import get_document_model
 from wagtail.models import Collection, CollectionViewRestriction, PageViewRestriction, Site
 
 from example_project.newsroom.models import ArticlePage, Author, Category
-from tests import newsroom
-from tests.live import end, settled, sync
+from tests.live import settled, sync
 from tests.newsroom import Newsroom, add_image, publish
 from wagtail_live.events import Audience
 from wagtail_live.representation import Representation, parse
@@ -29,11 +27,6 @@ pytestmark = pytest.mark.usefixtures("committed")
 
 CANARY = "the hidden canary"
 EVERYTHING = {"type": "newsroom.ArticlePage", "fields": "*"}
-
-
-@pytest.fixture
-def news() -> Newsroom:
-    return newsroom.build()
 
 
 @pytest.fixture(autouse=True)
@@ -193,12 +186,6 @@ def test_nothing_is_asked_where_nothing_can_be_hidden(news: Newsroom) -> None:
 # As it happens, and for who comes back
 
 
-@pytest.fixture
-async def quiet() -> AsyncIterator[None]:
-    yield
-    await end()
-
-
 def edit(image: Any) -> None:
     image.title = "another title"
     image.save()
@@ -207,7 +194,7 @@ def edit(image: Any) -> None:
 @pytest.mark.parametrize("query", [{}, {"limit": 1, "order": "-title"}], ids=["shown", "beyond"])
 @pytest.mark.parametrize("away", [False, True], ids=["follows", "returns"])
 async def test_a_change_of_what_is_hidden_is_felt_nowhere(
-    news: Newsroom, quiet: None, query: dict[str, Any], away: bool
+    news: Newsroom, quiet_relay: None, query: dict[str, Any], away: bool
 ) -> None:
     def prepare() -> Any:
         image = hide(add_image(CANARY))
@@ -235,7 +222,7 @@ async def test_a_change_of_what_is_hidden_is_felt_nowhere(
 
 @pytest.mark.parametrize("away", [False, True], ids=["follows", "returns"])
 async def test_a_page_changes_when_what_it_refers_to_is_hidden(
-    news: Newsroom, quiet: None, away: bool
+    news: Newsroom, quiet_relay: None, away: bool
 ) -> None:
     def prepare() -> Any:
         image = add_image(CANARY)
@@ -264,7 +251,7 @@ async def test_a_page_changes_when_what_it_refers_to_is_hidden(
 
 
 async def test_a_restriction_on_what_was_hidden_anyway_is_felt_nowhere(
-    news: Newsroom, quiet: None
+    news: Newsroom, quiet_relay: None
 ) -> None:
     def prepare() -> Any:
         outer = private_collection()
