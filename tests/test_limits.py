@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 from asgiref.sync import ThreadSensitiveContext
-from django.test import AsyncClient
+from django.test import AsyncClient, Client
 
+from tests import newsroom
 from tests.live import settled, sync
 from tests.newsroom import Newsroom, publish
-from tests.streams import Stream
+from tests.streams import OWN, Stream
 from wagtail_live import limits, relay
 from wagtail_live.exceptions import InvalidQuery
 from wagtail_live.limits import Pace, Places, Verdict, visitor
@@ -152,6 +153,35 @@ class TestConnections:
                 async with LiveClient(headers=[FROM]):
                     pass
         assert len(limits.addresses) == 0
+
+    async def test_one_more_of_a_user_is_told_and_closed(
+        self, news: Newsroom, settings: Any
+    ) -> None:
+        settings.WAGTAIL_LIVE_MAX_CONNECTIONS_PER_USER = 1
+
+        def sign_in() -> dict[str, str]:
+            browser = Client()
+            browser.force_login(newsroom.add_user("member"))
+            return {"sessionid": browser.cookies["sessionid"].value}
+
+        cookies = await sync(sign_in)
+        async with LiveClient(cookies=cookies) as first, LiveClient() as public:
+            for _ in range(2):
+                assert (await first.subscribe("notices"))["event"] == "init"
+            async with LiveClient(cookies=cookies) as second:
+                refused = await second.subscribe("notices", uid="a")
+                assert (refused["error"]["code"], refused["uid"]) == ("TOO_MANY_CONNECTIONS", "a")
+                with pytest.raises(Closed) as closed:
+                    await second.hear()
+                assert closed.value.code == 4429
+            cookie = (b"cookie", f"sessionid={cookies['sessionid']}".encode())
+            async with Stream({"collection": "notices"}, headers=[OWN, cookie]) as stream:
+                await stream.until_complete()
+            assert stream.status == 429
+            assert (await public.subscribe("notices"))["event"] == "init"
+        async with LiveClient(cookies=cookies) as again:
+            assert (await again.subscribe("notices"))["event"] == "init"
+        assert len(limits.users) == 0
 
     async def test_without_a_trusted_proxy_nobody_can_say_that_it_is_somebody_else(
         self, news: Newsroom, settings: Any

@@ -38,6 +38,7 @@ class Settings:
     recheck_seconds: float = 60.0
     max_subscriptions: int = 50
     max_connections_per_address: int = 200
+    max_connections_per_user: int = 100
     trusted_proxies: int = 0
     max_query_parameters: int = 30
     max_query_characters: int = 8192

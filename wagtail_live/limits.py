@@ -12,6 +12,7 @@ from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from enum import Enum, auto
 from ipaddress import IPv6Address, ip_address, ip_network
+from threading import Lock
 
 logger = logging.getLogger("wagtail_live")
 
@@ -60,6 +61,8 @@ class Places:
 
     def __init__(self) -> None:
         self._taken: Counter[Hashable] = Counter()
+        # Under WSGI each request has a thread of its own.
+        self._lock = Lock()
 
     def __len__(self) -> int:
         """How many names there are that have any."""
@@ -70,23 +73,34 @@ class Places:
         """Within: ``name`` has one more. Give False when it has ``most``; None is not counted."""
         if name is None:
             yield True
-        elif self._taken[name] >= most:
-            logger.info("one connection more is refused: %d from one place", most)
+        elif not self._take(name, most):
+            logger.info("one connection more is refused: there are %d", most)
             yield False
         else:
-            self._taken[name] += 1
             try:
                 yield True
             finally:
-                self._taken[name] -= 1
-                if not self._taken[name]:
-                    del self._taken[name]
+                self._give_back(name)
+
+    def _take(self, name: Hashable, most: int) -> bool:
+        with self._lock:
+            free = self._taken[name] < most
+            self._taken[name] += free
+            return free
+
+    def _give_back(self, name: Hashable) -> None:
+        with self._lock:
+            self._taken[name] -= 1
+            if not self._taken[name]:
+                del self._taken[name]
 
 
 #: What is said to who must come again later, in seconds.
 AGAIN = {"Retry-After": "30"}
 #: The connections of this process, by where they come from.
 addresses = Places()
+#: ...and by who is signed in.
+users = Places()
 
 
 def visitor(hops: list[str], trusted_proxies: int) -> str | None:

@@ -9,6 +9,7 @@ import dataclasses
 import logging
 from collections import deque
 from collections.abc import Callable, Hashable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,7 +18,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 from msgspec import UNSET
 
-from wagtail_live import database, identity, policies, protocol
+from wagtail_live import database, identity, limits, policies, protocol
 from wagtail_live.askers import Asker, Identity, Told
 from wagtail_live.conf import settings
 from wagtail_live.events import Audience
@@ -27,6 +28,7 @@ from wagtail_live.exceptions import (
     LiveError,
     RateLimited,
     ServiceUnavailable,
+    TooManyConnections,
     TooManySubscriptions,
 )
 from wagtail_live.feed import Feed
@@ -83,6 +85,9 @@ class Session:
             per_second=settings.messages_per_second,
             now=asyncio.get_running_loop().time(),
         )
+        #: As whose connection it counts, and the place that it takes.
+        self._user: str | None = None
+        self._place = ExitStack()
         self._session_ended = False
         self._asker: Asker | None = None
         #: The one of which it has been asked who this is.
@@ -131,6 +136,7 @@ class Session:
         for key in list(self._subscriptions):
             self._end(key)
         self._leave_asker()
+        self._place.close()
 
     async def identify(self) -> Identity:
         """Look up who the client is now; raise ``LiveError`` if what it brought does not count."""
@@ -320,7 +326,20 @@ class Session:
         asker = self._asker
         found = await asker.known(anew=asker is not self._known)
         self._known = asker
+        self._count_as(found.user)
         return found.audience
+
+    def _count_as(self, user: str | None) -> None:
+        """Be one of the connections of ``user``, or say that it has enough and end."""
+        if user == self._user:
+            return
+        self._place.close()
+        self._user = None
+        if not self._place.enter_context(limits.users.one(user, settings.max_connections_per_user)):
+            # When the client has been told why.
+            asyncio.get_running_loop().call_soon(self._hang_up, CloseCode.TOO_MANY)
+            raise TooManyConnections
+        self._user = user
 
     def _leave_asker(self) -> None:
         if self._asker is not None:

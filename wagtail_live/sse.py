@@ -70,6 +70,7 @@ FINAL = {
     InvalidPayload.code,
     InvalidQuery.code,
     Forbidden.code,
+    TooManyConnections.code,
 }
 PING = ": ping"
 

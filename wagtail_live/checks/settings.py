@@ -24,6 +24,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "recheck_seconds": (1, 3600),
     "max_subscriptions": (1, 10_000),
     "max_connections_per_address": (1, 1_000_000),
+    "max_connections_per_user": (1, 1_000_000),
     "trusted_proxies": (0, 10),
     "max_query_parameters": (1, 1000),
     "max_query_characters": (100, 65_536),
