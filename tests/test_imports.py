@@ -41,7 +41,7 @@ ALLOWED = {
     "rules": {"conf", "content", "events", "models"},
     "permissions": {"content"},
     "policy": {"conf", "content", "events", "permissions", "rules", "tickets"},
-    "policies": {"conf", "events", "policy", "rules"},
+    "policies": {"conf", "events", "policy", "rules", "tickets"},
     "references": {"content"},
     "representation": {
         "conf",

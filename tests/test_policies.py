@@ -19,6 +19,7 @@ from tests.newsroom import Newsroom
 from wagtail_live import policies
 from wagtail_live.events import Audience, Query
 from wagtail_live.exceptions import InvalidQuery
+from wagtail_live.models import Ticket
 from wagtail_live.policies import Policies, asker
 from wagtail_live.policy import Policy
 from wagtail_live.representation import Representation
@@ -38,6 +39,13 @@ class Personal(Policy):
 
     def audience(self, request: HttpRequest) -> Audience:
         return replace(super().audience(request), extra=(request.headers.get("x-tenant"),))
+
+
+class Forgetful(Policy):
+    """Says who asks without a word of what was brought."""
+
+    def audience(self, request: HttpRequest) -> Audience:
+        return Audience(authenticated=True)
 
 
 class NoNames(Policy):
@@ -155,3 +163,13 @@ def test_pages_that_a_collections_policy_hides_are_no_place_to_ask_about(
     with pytest.raises(InvalidQuery) as missing:
         rows("pages", child_of=str(Page.objects.order_by("pk").last().pk + 1))
     assert hidden.value.message == missing.value.message
+
+
+def test_a_tickets_scope_holds_whatever_a_policy_says_of_the_asker(
+    news: Newsroom, settings: Any
+) -> None:
+    settings.WAGTAIL_LIVE_POLICY = "tests.test_policies.Forgetful"
+    asked = RequestFactory().get("/", headers={"host": "localhost"})
+    asked.auth = Ticket(collections=["authors"])  # type: ignore[attr-defined]  # as identify sets it
+    found = policies.audience(asked)
+    assert (found.authenticated, found.collections) == (True, ("authors",))

@@ -12,7 +12,7 @@ from dataclasses import replace
 from django.http import HttpRequest
 from wagtail.models import Site
 
-from wagtail_live import conf, rules
+from wagtail_live import conf, rules, tickets
 from wagtail_live.events import Audience
 from wagtail_live.policy import Policy
 from wagtail_live.rules import Rule
@@ -22,12 +22,12 @@ def audience(request: HttpRequest) -> Audience:
     """Return who asks: to the site's policy, and to those of collections that look at more."""
     hosts = _hosts(Site.find_for_request(request)) if _by_site() else ()
     general = conf.policy(hosts=hosts)
-    found: Audience = general().audience(request)
+    found = _limited(general().audience(request), request)
     others = []
     for kind, name in sorted(conf.policy_paths()):
         own = conf.policy(name) if kind == "collections" else general
         if own.audience is not general.audience:
-            to_it: Audience = own(name).audience(request)
+            to_it = _limited(own(name).audience(request), request)
             others.append((name, replace(to_it, by_collection=())))
     return replace(found, by_collection=tuple(one for one in others if one[1] != found))
 
@@ -61,6 +61,13 @@ class Policies:
             site = Site.objects.filter(pk=self._audience.site).first() if _by_site() else None
             self._site_hosts = _hosts(site)
         return self._site_hosts
+
+
+def _limited(found: Audience, request: HttpRequest) -> Audience:
+    """What was brought limits who it is, whatever a policy of the site's own makes of the asker."""
+    auth = getattr(request, "auth", None)
+    token, collections = tickets.token_behind(auth), tickets.collections_of(auth)
+    return replace(found, token=token, collections=collections)
 
 
 def _by_site() -> bool:
