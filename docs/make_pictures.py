@@ -4,7 +4,7 @@ Makes the pictures of the README and the docs again, from the running demo.
     python docs/make_pictures.py
 
 Starts the demo on ports and in a folder of its own, publishes in the admin beside the front page,
-and writes docs/images/before.png, publish.png and phone.png. Needs Chromium.
+and writes docs/images/before.png, publish.png, phone.png and access-rule.png. Needs Chromium.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ HEADLINE = "Old tram is back, and full by nine"
 EDITOR = {"width": 980, "height": 720}
 FRONT = {"width": 560, "height": 720}
 PHONE = {"width": 390, "height": 780}
+FORM = {"width": 1180, "height": 900}
 BAR, GAP = 34, 16
 INK, GROUND, CHROME = "#4b4b55", "#d9d6cf", "#f1efea"
 
@@ -93,7 +94,22 @@ def make(browser: Browser) -> None:
     expect(phone.locator(f"#stories > li[data-id='{article}'] h2")).to_have_text(HEADLINE)
     phone.wait_for_timeout(3000)
     save("phone.png", Image.open(BytesIO(phone.screenshot())))
+    save("access-rule.png", Image.open(BytesIO(rule_form(browser).screenshot())))
     browser.close()
+
+
+def rule_form(browser: Browser) -> Page:
+    form = browser.new_page(viewport=FORM, color_scheme="light")
+    form.route("**/*gravatar.com/**", give_avatar)
+    sign_in(form, "admin")
+    form.goto(f"{CMS}/admin/live-access/new/")
+    form.locator("[name=who]").select_option("group")
+    form.locator("[name=group]").select_option(label="Editors")
+    form.locator("[name=collection]").select_option("authors")
+    for name in ("name", "role"):
+        form.get_by_role("checkbox", name=name, exact=True).check()
+    form.locator("[name=collection]").scroll_into_view_if_needed()
+    return form
 
 
 def opened(browser: Browser, viewport: dict[str, int], url: str, scale: int = 1) -> Page:
@@ -105,9 +121,9 @@ def opened(browser: Browser, viewport: dict[str, int], url: str, scale: int = 1)
     return page
 
 
-def sign_in(editor: Page) -> None:
+def sign_in(editor: Page, name: str = "moderator") -> None:
     editor.goto(f"{CMS}/admin/login/")
-    editor.fill("[name=username]", "moderator")
+    editor.fill("[name=username]", name)
     editor.fill("[name=password]", "newsroom-demo")
     editor.click("[type=submit]")
     expect(editor).to_have_url(f"{CMS}/admin/")

@@ -143,5 +143,5 @@ def test_groups_can_be_given_the_permissions(admin: Client) -> None:
 
 def test_the_script_is_a_file(admin: Client) -> None:
     page = admin.get(url("add")).content.decode()
-    assert "wagtail_live/access-rule.js" in page
+    assert '/wagtail_live/access-rule.js" type="module"></script>' in page
     assert page.count("<fieldset data-collection=") == 6

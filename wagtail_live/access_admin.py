@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from django import forms
 from django.db.models import Model
+from django.forms.widgets import Script
 from django.utils.translation import gettext_lazy as _
 from wagtail.admin.forms import WagtailAdminModelForm
 from wagtail.admin.panels import FieldPanel, MultiFieldPanel, ObjectList
@@ -49,7 +50,7 @@ class AccessRuleForm(WagtailAdminModelForm):  # type: ignore[misc]  # Wagtail ha
     )
 
     class Media:
-        js = ("wagtail_live/access-rule.js",)
+        js = (Script("wagtail_live/access-rule.js", type="module"),)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -17,16 +17,8 @@ function show(form) {
   }
 }
 
-function start() {
-  const form = document.querySelector("fieldset[data-collection]")?.closest("form");
-  if (form) {
-    form.addEventListener("change", () => show(form));
-    show(form);
-  }
-}
-
-if (document.readyState === "loading") {
-  document.addEventListener("DOMContentLoaded", start);
-} else {
-  start();
+const form = document.querySelector("fieldset[data-collection]")?.closest("form");
+if (form) {
+  form.addEventListener("change", () => show(form));
+  show(form);
 }
