@@ -16,7 +16,9 @@ from wagtail.models import PageViewRestriction
 from example_project.newsroom.models import SectionPage
 from tests.live import caught_up, settled, sync
 from tests.newsroom import Newsroom, add_article, add_user, publish
+from tests.streams import OWN, Stream
 from wagtail_live import identity, relay, retention
+from wagtail_live.models import AccessRule
 from wagtail_live.testing import Closed, Frame, LiveClient
 
 pytestmark = [pytest.mark.databases, pytest.mark.usefixtures("quiet_relay", "committed")]
@@ -274,6 +276,47 @@ class Colleague(Ada):
         self.browser = Client()
         self.browser.force_login(self.user)
         self.cookies = {"sessionid": self.browser.cookies["sessionid"].value}
+
+
+class TestOtherTransports:
+    def headers(self, ada: Ada) -> list[tuple[bytes, bytes]]:
+        return [OWN, (b"cookie", f"sessionid={ada.cookies['sessionid']}".encode())]
+
+    async def test_a_stream_ends_when_its_session_does(self, news: Newsroom, ada: Ada) -> None:
+        asked = {"collection": "pages", "query": "type=newsroom.ArticlePage&fields=title"}
+        async with Stream(asked, headers=self.headers(ada)) as stream:
+            assert (await stream.frame())["event"] == "init"
+            await sync(ada.browser.logout)
+            await stream.until_complete()
+            assert stream.unread() == []
+
+    async def test_a_stream_takes_back_what_a_group_opened(self, news: Newsroom, ada: Ada) -> None:
+        await sync(lambda: restrict(news.town, ada.press))
+        asked = {"collection": "pages", "query": "type=newsroom.ArticlePage&fields=title"}
+        async with Stream(asked, headers=self.headers(ada)) as stream:
+            await stream.frame()
+            await sync(lambda: ada.user.groups.clear())
+            assert (await stream.frame())["data"] == [news.tram.pk, news.bells.pk]
+            assert (await stream.frame())["reset"] == "access_changed"
+
+
+class TestRules:
+    async def test_a_rule_that_closes_a_collection_takes_it_back(
+        self, news: Newsroom, ada: Ada
+    ) -> None:
+        async with ada.connect() as hers, LiveClient() as public:
+            await hers.subscribe("pages", ARTICLES)
+            await public.subscribe("pages", ARTICLES)
+
+            def allow_the_press() -> None:
+                AccessRule.objects.create(collection="pages", who="group", group=ada.press)
+
+            await sync(allow_the_press)
+            fresh = await hers.hear()
+            assert (fresh["event"], fresh["reset"]) == ("init", "access_changed")
+            deleted, refused = await public.hear(), await public.hear()
+            assert (deleted["event"], len(deleted["data"])) == ("delete", 3)
+            assert (refused["type"], refused["error"]["code"]) == ("subscription", "FORBIDDEN")
 
 
 class TestTimer:
