@@ -60,6 +60,8 @@ SHAPES: dict[str, list[dict[str, Any]]] = {
 }
 
 
+#: Of what the newsroom's rows contain: no operation hides an image, and a category has no drafts.
+PERHAPS_HIDDEN = ("authors/", "pages/")
 #: In the JSON of REST, which says of a page what it contains whoever may see that.
 PAGE_LINK = re.compile(r'<a linktype=\\"page\\" id=\\"(\d+)\\">')
 
@@ -88,6 +90,8 @@ class Asker:
         said = json.loads(PAGE_LINK.sub(self._followed, text))
         for row in said.get("items", [said]):
             row.update({name: self._given(value) for name, value in row.items() if name != "meta"})
+            if "alias_of" in row.get("meta", {}):
+                row["meta"]["alias_of"] = self._given(row["meta"]["alias_of"])
         return said
 
     def _given(self, value: Any) -> Any:
@@ -95,9 +99,8 @@ class Asker:
             return [self._given(one) for one in value]
         if not isinstance(value, dict):
             return value
-        # Of what the newsroom's rows contain, authors alone can be drafts.
-        _, found, path = value.get("meta", {}).get("detail_url", "").partition("/api/v2/authors/")
-        if found and self._read(f"authors/{path}") is None:
+        _, _, path = value.get("meta", {}).get("detail_url", "").partition("/api/v2/")
+        if path.startswith(PERHAPS_HIDDEN) and self._read(path) is None:
             return None
         return {name: self._given(one) for name, one in value.items()}
 
