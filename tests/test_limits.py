@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from wagtail_live.exceptions import InvalidQuery
 from wagtail_live.limits import Pace, Places, Verdict, visitor
 from wagtail_live.protocol import Subscribe, decode
 from wagtail_live.representation import parse
+from wagtail_live.session import Session
 from wagtail_live.testing import Closed, LiveClient, Refused
 
 ARTICLES = {"type": "newsroom.ArticlePage", "fields": "title", "order": "title"}
@@ -111,6 +113,58 @@ class TestVisitor:
         assert visitor([], 1) is None
 
 
+def sign_in() -> dict[str, str]:
+    browser = Client()
+    browser.force_login(newsroom.add_user("member"))
+    return {"sessionid": browser.cookies["sessionid"].value}
+
+
+@pytest.mark.usefixtures("quiet_relay", "committed")
+class TestRequiredIdentity:
+    @pytest.fixture(autouse=True)
+    def _required(self, settings: Any) -> None:
+        settings.WAGTAIL_LIVE_REQUIRE_AUTH = True
+        settings.WAGTAIL_LIVE_AUTH_SECONDS = 0.2
+
+    async def test_the_public_may_follow_nothing_and_does_not_stay(self, news: Newsroom) -> None:
+        async with LiveClient() as client:
+            refused = await client.subscribe("notices")
+            assert refused["error"]["code"] == "INVALID_CREDENTIALS"
+            with pytest.raises(Closed) as closed:
+                await client.hear()
+        assert closed.value.code == 4401
+
+    async def test_who_says_nothing_does_not_stay(self, news: Newsroom) -> None:
+        async with LiveClient() as client:
+            with pytest.raises(Closed) as closed:
+                await client.hear()
+        assert closed.value.code == 4401
+        assert relay.current().sessions == 0
+
+    async def test_a_stream_is_refused_by_its_status(self, news: Newsroom) -> None:
+        async with Stream({"collection": "notices"}) as stream:
+            await stream.until_complete()
+        assert stream.status == 401
+
+    async def test_who_is_signed_in_stays_whether_it_follows_or_not(
+        self, news: Newsroom, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        looked = asyncio.Event()
+        ask = Session._identified
+
+        async def noted(self: Session) -> Any:
+            try:
+                return await ask(self)
+            finally:
+                looked.set()
+
+        monkeypatch.setattr(Session, "_identified", noted)
+        async with LiveClient(cookies=await sync(sign_in)) as client:
+            async with asyncio.timeout(10):
+                await looked.wait()
+            assert (await client.subscribe("notices"))["event"] == "init"
+
+
 FROM = (b"x-forwarded-for", b"8.8.8.8")
 
 
@@ -158,12 +212,6 @@ class TestConnections:
         self, news: Newsroom, settings: Any
     ) -> None:
         settings.WAGTAIL_LIVE_MAX_CONNECTIONS_PER_USER = 1
-
-        def sign_in() -> dict[str, str]:
-            browser = Client()
-            browser.force_login(newsroom.add_user("member"))
-            return {"sessionid": browser.cookies["sessionid"].value}
-
         cookies = await sync(sign_in)
         async with LiveClient(cookies=cookies) as first, LiveClient() as public:
             for _ in range(2):

@@ -37,6 +37,8 @@ class Settings:
     heartbeat_seconds: float = 30.0
     recheck_seconds: float = 60.0
     max_subscriptions: int = 50
+    require_auth: bool = False
+    auth_seconds: float = 10.0
     max_connections_per_address: int = 200
     max_connections_per_user: int = 100
     trusted_proxies: int = 0

@@ -31,7 +31,7 @@ class CloseCode(IntEnum):
     TOO_LARGE = 1009  #: a message was longer than WAGTAIL_LIVE_MAX_MESSAGE_BYTES
     INTERNAL = 1011  #: the server met a problem; connect again later
     SERVICE_RESTART = 1012  #: the server stops; connect again within reconnect_seconds and resume
-    REVOKED = 4401  #: you are not any more who you were; connect again as who you are now
+    REVOKED = 4401  #: you are not any more who you were, or never said who; connect again
     SILENT = 4408  #: nothing was heard for two heartbeats; connect again and resume
     SLOW_CONSUMER = 4413  #: the client reads too slowly; connect again and resume
     TOO_MANY = 4429  #: too many messages, or too many connections; connect again later and resume

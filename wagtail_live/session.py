@@ -101,6 +101,9 @@ class Session:
         self._joining = asyncio.Semaphore(JOINS_AT_ONCE)
         self._heard = True
         self._heartbeat = self._next_heartbeat() if answers else None
+        self._demand: asyncio.Task[None] | None = None
+        if settings.require_auth:
+            self._demand = asyncio.create_task(self._demand_identity())
 
     def receive(self, text: str | None) -> None:
         """Take one message from the client; ``None`` is one that was no text."""
@@ -137,6 +140,8 @@ class Session:
             self._end(key)
         self._leave_asker()
         self._place.close()
+        if self._demand is not None:
+            self._demand.cancel()
 
     async def identify(self) -> Identity:
         """Look up who the client is now; raise ``LiveError`` if what it brought does not count."""
@@ -326,8 +331,22 @@ class Session:
         asker = self._asker
         found = await asker.known(anew=asker is not self._known)
         self._known = asker
+        if found.user is None and settings.require_auth:
+            raise InvalidCredentials(
+                "Only who says who it is may follow this site. Sign in, or send an auth message."
+            )
         self._count_as(found.user)
         return found.audience
+
+    async def _demand_identity(self) -> None:
+        """End the connection of who has not said who it is in time."""
+        await asyncio.sleep(settings.auth_seconds)
+        try:
+            await self._identified()
+        except LiveError:
+            self._hang_up(CloseCode.REVOKED)
+        except DatabaseError as error:
+            logger.warning("who somebody is could not be read: %s", error)
 
     def _count_as(self, user: str | None) -> None:
         """Be one of the connections of ``user``, or say that it has enough and end."""

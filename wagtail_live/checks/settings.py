@@ -23,6 +23,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "heartbeat_seconds": (1, 3600),
     "recheck_seconds": (1, 3600),
     "max_subscriptions": (1, 10_000),
+    "auth_seconds": (1, 600),
     "max_connections_per_address": (1, 1_000_000),
     "max_connections_per_user": (1, 1_000_000),
     "trusted_proxies": (0, 10),
