@@ -322,6 +322,7 @@ class TestFollowing:
             assert refused["error"]["code"] == "FORBIDDEN"
             made.active = False
             await sync(made.save)
+            await settled(client)
             assert len((await client.subscribe("pages", ARTICLES))["data"]) == 3
 
     async def test_only_the_events_that_are_ticked_are_told(self, news: Newsroom) -> None:
