@@ -14,10 +14,11 @@ from tests.live import settled, sync
 from tests.newsroom import Newsroom, publish
 from tests.streams import OWN, Stream
 from wagtail_live import limits, relay
+from wagtail_live.events import Query
 from wagtail_live.exceptions import InvalidQuery
 from wagtail_live.limits import Pace, Places, Verdict, visitor
 from wagtail_live.protocol import Subscribe, decode
-from wagtail_live.representation import parse
+from wagtail_live.representation import Representation, parse
 from wagtail_live.session import Session
 from wagtail_live.testing import Closed, LiveClient, Refused
 
@@ -306,6 +307,29 @@ class TestMessages:
                 while (await client.hear())["error"]["code"] == "RATE_LIMITED":
                     pass
         assert closed.value.code == 4429
+
+
+@pytest.mark.usefixtures("quiet_relay", "committed")
+async def test_the_same_subscription_many_times_costs_one_evaluation_of_a_change(
+    news: Newsroom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluated: list[Query] = []
+    answer = Representation.answer
+
+    def noted(self: Representation, *arguments: Any, **more: Any) -> Any:
+        evaluated.append(self.query)
+        return answer(self, *arguments, **more)
+
+    monkeypatch.setattr(Representation, "answer", noted)
+    async with LiveClient() as client:
+        for uid in range(20):
+            await client.subscribe("pages", ARTICLES, uid=uid)
+        assert len(relay.current().hub) == 1
+        evaluated.clear()
+        await sync(lambda: publish(news.tram, title="Told"))
+        frames = await settled(client)
+        assert {frame["uid"] for frame in frames} == {str(uid) for uid in range(20)}
+        assert len(evaluated) * 20 == len(frames)
 
 
 @pytest.mark.usefixtures("quiet_relay", "committed")
