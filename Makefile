@@ -15,7 +15,7 @@ MAKEFLAGS += --no-print-directory
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: help install demo test chaos chaos-plants fuzz test-matrix check lint types migrations js-types budget docs fmt clean
+.PHONY: help install demo test chaos chaos-plants canary fuzz test-matrix check lint types migrations js-types budget docs fmt clean
 .DEFAULT_GOAL := help
 
 help:
@@ -25,6 +25,7 @@ help:
 	@echo "make test-matrix  run the suite on the lowest and highest supported versions"
 	@echo "make chaos        break servers, network and database around 53 clients (SECONDS=60 DATABASE=sqlite|postgresql|mariadb SEED=1)"
 	@echo "make chaos-plants plant one bug after another and see that such a run finds it"
+	@echo "make canary       work at random and see that nobody is told what is private    (MINUTES=5 SEED=1)"
 	@echo "make fuzz         say what nobody expects by every door; what is new is kept   (MINUTES=10)"
 	@echo "make check        lint, types, migrations, JavaScript types, docs, size of the client"
 	@echo "make docs         build the documentation into docs/_build/html"
@@ -73,7 +74,11 @@ chaos-plants: $(INSTALLED)
 	  $(BIN)/python -m tests.chaos.run --database $(DATABASE) --seconds 20 --seed 2 --plant $$plant || failed=1; \
 	done; exit $$failed
 
-MINUTES ?= 10
+canary: MINUTES ?= 5
+canary: $(INSTALLED)
+	@SEED=$(SEED) CANARY_SECONDS=$$(($(MINUTES) * 60)) $(BIN)/python -m pytest tests/access/test_canaries.py -q -s -k nobody $(ARGS)
+
+fuzz: MINUTES ?= 10
 fuzz: $(INSTALLED)
 	@FUZZ_SECONDS=$$(($(MINUTES) * 60)) $(BIN)/python -m pytest tests/fuzz -q -s -k nothing_else $(ARGS)
 
