@@ -9,6 +9,7 @@ from typing import Any
 
 import hypothesis
 import pytest
+from django.apps import apps
 from django.contrib.contenttypes.models import ContentType
 from django.core.cache import cache
 from django.db import connection
@@ -27,7 +28,13 @@ hypothesis.settings.load_profile("tests")
 
 
 #: Files that take minutes: the others are done beside them.
-LONG = ("test_parity.py", "test_docs.py", "test_core_machine.py")
+LONG = (
+    "test_parity.py",
+    "test_docs.py",
+    "test_core_machine.py",
+    "test_wagtail_site.py",
+    "test_matrix.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -59,7 +66,7 @@ def django_db_setup(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[None]:
     """Make the test database for every test that asks, marked ``django_db`` or not."""
-    migrated = connection.vendor == "sqlite"
+    migrated = connection.vendor == "sqlite" and not apps.is_installed("wagtail.test.testapp")
     with django_db_blocker.unblock():
         if migrated:
             name = connection.creation._get_test_db_name()

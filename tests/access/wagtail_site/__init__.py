@@ -1,0 +1,1 @@
+"""Wagtail's own test site, with wagtail_live on it."""
