@@ -62,6 +62,7 @@ SHAPES: dict[str, list[dict[str, Any]]] = {
 
 #: Of what the newsroom's rows contain: no operation hides an image, and a category has no drafts.
 PERHAPS_HIDDEN = ("authors/", "pages/")
+SITES = ("localhost:8000", "gazette.localhost:8000")
 #: In the JSON of REST, which says of a page what it contains whoever may see that.
 PAGE_LINK = re.compile(r'<a linktype=\\"page\\" id=\\"(\d+)\\">')
 
@@ -100,7 +101,7 @@ class Asker:
         if not isinstance(value, dict):
             return value
         _, _, path = value.get("meta", {}).get("detail_url", "").partition("/api/v2/")
-        if path.startswith(PERHAPS_HIDDEN) and self._read(path) is None:
+        if path.startswith(PERHAPS_HIDDEN) and not self._is_shown(path):
             return None
         return {name: self._given(one) for name, one in value.items()}
 
@@ -109,7 +110,12 @@ class Asker:
         return response.content.decode() if response.status_code == 200 else None
 
     def _followed(self, link: re.Match[str]) -> str:
-        return "<a>" if self._read(f"pages/{link[1]}/") is None else link[0]
+        return link[0] if self._is_shown(f"pages/{link[1]}/") else "<a>"
+
+    def _is_shown(self, path: str) -> bool:
+        """Return whether REST gives what is at ``path``; a page, at the address of its own site."""
+        sites = [{"site": site} for site in SITES] if path.startswith("pages/") else [{}]
+        return any(self._read(path, query) is not None for query in sites)
 
     async def follow(self, uid: str, collection: str, query: dict[str, Any]) -> None:
         init = await self.client.subscribe(collection, query, uid=uid)
