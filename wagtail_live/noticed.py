@@ -14,6 +14,7 @@ from typing import Any
 
 from django.apps import apps
 from django.db.models import Model
+from wagtail.models import Site
 
 from wagtail_live import impact
 from wagtail_live.content import base_model, labels, page_labels, page_model
@@ -83,19 +84,23 @@ class Before:
         policy, audience = representation.policy, representation.asker
         self._restricted: frozenset[Hashable] = frozenset()
         self._hidden: tuple[str, ...] = ()
+        self._sites: tuple[str, ...] = ()
         if any(_is_of_pages(entry) for entry in entries):
             # Of the restricted pages, and of their aliases.
             self._restricted = frozenset(policy.paths_of(policy.restricted_pages(audience)))
             self._hidden = tuple(self._hidden_then(policy, audience, entries))
+            self._sites = tuple(_sites_then(entries))
 
     def saw(self, label: str, key: Hashable, was: Any) -> bool:
         """Return whether an object could be read that was so visible."""
         if was is None or model_of(label) is None:
             return False
-        if label in page_labels() and (
-            key in self._restricted or was.get("path", "").startswith(self._hidden)
-        ):
-            return False
+        if label in page_labels():
+            path = was.get("path", "")
+            if key in self._restricted or path.startswith(self._hidden):
+                return False
+            if not path.startswith(self._sites):
+                return False
         return self._representation.was_visible(label, was)
 
     def _hidden_then(
@@ -114,6 +119,27 @@ class Before:
                     restrictions = gone.get("restrictions", ())
                     if not all(policy.accepted(one, audience) for one in restrictions):
                         yield gone["path"]
+
+
+def _sites_then(entries: Iterable[Entry]) -> Iterator[str]:
+    """Return where sites begin, in each language, and where they began before that changed."""
+    pages = page_model()._base_manager
+    roots = pages.filter(pk__in=Site.objects.values("root_page"))
+    translated = pages.filter(translation_key__in=roots.values("translation_key"))
+    now = dict(translated.values_list("pk", "path"))
+    yield from now.values()
+    lengths = set(map(len, now.values()))
+    for entry in entries:
+        was = entry.was or {}
+        if not _is_of_pages(entry):
+            continue
+        if entry.kind is Kind.SAVE and "path" in was and int(entry.object_id) in now:
+            yield was["path"]
+        elif entry.kind is Kind.DELETE:
+            # Of which site it was the translation cannot be known any more.
+            yield from (
+                gone["path"] for gone in was.get("objects", ()) if len(gone["path"]) in lengths
+            )
 
 
 def _is_noticed(
