@@ -131,6 +131,8 @@ ALONE = """
 import asyncio, os, signal
 from wagtail_live import goodbye
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+
 async def main():
     told = asyncio.Event()
     with goodbye.told(told.set):
