@@ -7,6 +7,7 @@ import shutil
 from typing import NoReturn
 
 import pytest
+import redis
 
 
 def lacking(what: str) -> NoReturn:
@@ -22,3 +23,14 @@ def program(*names: str, called: str = "") -> str:
         if path := shutil.which(name):
             return path
     lacking(called or names[0])
+
+
+def redis_bell() -> dict[str, str]:
+    """Return the environment in which Redis is the bell and nobody polls; skip without Redis."""
+    address = os.environ.get("TEST_REDIS_URL", "redis://127.0.0.1:6379/9")
+    try:
+        with redis.Redis.from_url(address) as client:
+            client.ping()
+    except redis.RedisError as error:
+        lacking(f"Redis ({error})")
+    return {"REDIS_URL": address, "POLL_SECONDS": "3600"}

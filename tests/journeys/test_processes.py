@@ -23,19 +23,17 @@ from uuid import uuid4
 import psycopg
 import pymysql
 import pytest
-import redis
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from tests.journeys.forms import HttpEditor
 from tests.journeys.processes import DemoServer, demo_copy, demo_environment
-from tests.requires import lacking
+from tests.requires import lacking, redis_bell
 from tests.run import DATABASES, unreachable
 from tests.servers import ROOT
 
 pytestmark = pytest.mark.server
 
-REDIS_URL = os.environ.get("TEST_REDIS_URL", "redis://127.0.0.1:6379/9")
 QUERY = {"type": "newsroom.ArticlePage", "limit": 100, "fields": "title"}
 HEAR_SECONDS = 20.0
 FOLLOWERS = 20
@@ -176,12 +174,7 @@ def rung(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Pair]:
     """Redis is the bell, and nobody polls: what is heard was rung for."""
-    try:
-        with redis.Redis.from_url(REDIS_URL) as client:
-            client.ping()
-    except redis.RedisError as error:
-        lacking(f"Redis ({error})")
-    more = {"REDIS_URL": REDIS_URL, "POLL_SECONDS": "3600"}
+    more = redis_bell()
     if request.param == "SQLite":
         yield from sqlite(tmp_path_factory, **more)
     else:

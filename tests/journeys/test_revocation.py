@@ -15,6 +15,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from tests.requires import redis_bell
 from tests.servers import Server
 from tests.sites import environment_of
 
@@ -70,14 +71,16 @@ print(json.dumps(at))
 """
 
 
-@pytest.fixture
-def pair(seeded: Path, tmp_path: Path) -> Iterator[list[Server]]:
-    """Two servers on one database, without a bell between them."""
+@pytest.fixture(params=["polling every second", "woken by Redis, without polling"])
+def pair(request: pytest.FixtureRequest, seeded: Path, tmp_path: Path) -> Iterator[list[Server]]:
+    """Two servers on one database; what one says wakes the other, or does not."""
     folder = tmp_path / "site"
     shutil.copytree(seeded, folder)
+    environment = environment_of(folder)
+    if "Redis" in request.param:
+        environment |= redis_bell()
     servers = [
-        Server(tmp_path / f"{name}.log", environment_of(folder), wait=False)
-        for name in ("one", "other")
+        Server(tmp_path / f"{name}.log", environment, wait=False) for name in ("one", "other")
     ]
     try:
         for server in servers:
@@ -115,7 +118,7 @@ async def end_of(socket: ClientConnection) -> tuple[float, Any]:
 
 
 async def test_they_end_on_every_process(
-    pair: list[Server], capsys: pytest.CaptureFixture[str]
+    request: pytest.FixtureRequest, pair: list[Server], capsys: pytest.CaptureFixture[str]
 ) -> None:
     one = pair[0]
     arranged = await asyncio.to_thread(one.shell, f"CAUSES = {CAUSES!r}\n{ARRANGE}")
@@ -144,5 +147,6 @@ async def test_they_end_on_every_process(
     with capsys.disabled():
         print(
             f"\nrights that ended in another process: {len(waits)} connections told "
-            f"{waits[0]:.2f} to {waits[-1]:.2f} s after the commit, polling every second"
+            f"{waits[0]:.2f} to {waits[-1]:.2f} s after the commit, "
+            f"{request.node.callspec.params['pair']}"
         )
