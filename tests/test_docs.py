@@ -791,12 +791,13 @@ def test_the_program_that_rebuilds_does_so_at_first_and_after_each_change(
         text=True,
     ) as program:
         assert program.stdout
-        for _ in range(2):
+        for number in range(2):
             assert program.stdout.readline() == "built\n"
             wait_until((tmp_path / "rebuild.cursor").exists, what="the cursor")
             server.shell(
                 "from example_project.newsroom.models import ArticlePage as A;"
-                "A.objects.live().public().first().save_revision().publish()"
+                f"page = A.objects.live().public().first(); page.title = 'Built {number}';"
+                "page.save_revision().publish()"
             )
         assert program.stdout.readline() == "built\n"
         program.terminate()

@@ -347,8 +347,10 @@ class TestFollowing:
         async with LiveClient() as client:
             resumed = await client.subscribe("pages", ARTICLES, cursor=cursor)
             assert resumed["event"] == "resume"
-            [frame] = await settled(client)
-            assert (frame["event"], frame["data"]) == ("delete", [news.tram.pk])
+            told = [(frame["event"], frame["data"]) for frame in await settled(client)]
+            # Perhaps twice: what comes back and what is told now may overlap.
+            assert told
+            assert all(one == ("delete", [news.tram.pk]) for one in told)
 
     @pytest.mark.parametrize("how", ["moved", "deleted"])
     async def test_who_comes_back_when_a_rules_place_is_another_starts_afresh(

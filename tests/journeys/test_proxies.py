@@ -163,9 +163,9 @@ async def test_the_websocket_comes_through(proxy: Proxy, server: Server) -> None
     async with connect(address, ssl=proxy.trust(), origin=proxy.url) as socket:
         await socket.send(json.dumps({"type": "subscribe", "collection": "pages", "query": QUERY}))
         assert json.loads(await socket.recv())["event"] == "init"
-        await publish(server, "Through the proxy")
+        await publish(server, f"Through the proxy {proxy.url}")
         async with asyncio.timeout(HEAR_SECONDS):
-            while "Through the proxy" not in titles(json.loads(await socket.recv())):
+            while f"Through the proxy {proxy.url}" not in titles(json.loads(await socket.recv())):
                 pass
 
 
@@ -183,7 +183,7 @@ async def test_many_event_streams_come_through_on_one_http2_connection(
             async for frame in events(response):
                 if frame["event"] == "init":
                     began.release()
-                elif "All at once" in titles(frame):
+                elif f"All at once {proxy.url}" in titles(frame):
                     return response.http_version
         raise AssertionError("the stream ended")
 
@@ -191,7 +191,7 @@ async def test_many_event_streams_come_through_on_one_http2_connection(
         following = [asyncio.create_task(follow(client, number)) for number in range(STREAMS)]
         for _ in following:
             await began.acquire()
-        await publish(server, "All at once")
+        await publish(server, f"All at once {proxy.url}")
         assert await asyncio.gather(*following) == ["HTTP/2"] * STREAMS
         own = [one for one in client._transport._pool.connections if not one.is_closed()]
         assert len(own) == 1
@@ -208,9 +208,9 @@ async def test_a_long_poll_comes_through(proxy: Proxy, server: Server) -> None:
                 timeout=70,
             )
         )
-        await publish(server, "Worth waiting for")
+        await publish(server, f"Worth waiting for {proxy.url}")
         frames = (await waiting).json()["frames"]
-        assert any("Worth waiting for" in titles(frame) for frame in frames)
+        assert any(f"Worth waiting for {proxy.url}" in titles(frame) for frame in frames)
 
 
 def test_what_the_page_says_of_timeouts_fits_the_settings() -> None:
